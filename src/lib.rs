@@ -1,1 +1,6 @@
-pub fn x(){}
+//! From which distribution should RLHF draw its responses?
+
+pub mod display;
+pub mod notebook;
+pub mod prelude;
+pub mod progress;
