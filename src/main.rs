@@ -1,1 +1,104 @@
-fn main(){}
+//! The command `qstar`: a thin front of the library.
+
+use anyhow::{Result, bail};
+use clap::{Args, Parser, Subcommand};
+use qstar::notebook::{self, Project, Reproduction};
+use std::path::PathBuf;
+
+/// From which distribution should RLHF draw its responses?
+#[derive(Parser)]
+#[command(version, after_help = EXAMPLES, propagate_version = true, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  qstar reproduce                    run notebook 01 and write its outputs into it
+  qstar reproduce 02 03 --preset stories
+  qstar reproduce --all --output /tmp/results
+  qstar lab                          open the notebooks in JupyterLab
+
+From a checkout, `cargo run --release -- reproduce` does the same.";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run notebooks from the first cell to the last, without a browser
+    ///
+    /// Sets the kernel up if that was not done. Exits with an error when a cell does not compile, panics or ends with
+    /// an error; the notebook is written with the outputs up to there.
+    Reproduce(Reproduce),
+
+    /// Open the notebooks in JupyterLab
+    ///
+    /// Sets the kernel up if that was not done.
+    Lab {
+        /// What JupyterLab is given as it is, after `--`: for example `-- --no-browser --port 8899`
+        #[arg(last = true)]
+        arguments: Vec<String>,
+    },
+
+    /// Set up the notebooks' kernel
+    ///
+    /// Everything is put into the checkout's folders .qstar and target. The first time takes about ten minutes and
+    /// needs the network. An interrupted set-up goes on where it was.
+    Setup,
+}
+
+#[derive(Args)]
+struct Reproduce {
+    /// The notebooks' numbers [default: 01]
+    #[arg(value_name = "NUMBER", conflicts_with = "all")]
+    numbers: Vec<u32>,
+
+    /// Run every notebook, in the order of their numbers
+    #[arg(long)]
+    all: bool,
+
+    /// The scale: a file of data/presets, without its ending
+    #[arg(long, value_name = "NAME")]
+    preset: Option<String>,
+
+    /// Write the executed notebooks into this folder, and leave those of the checkout as they are
+    #[arg(long, value_name = "DIR")]
+    output: Option<PathBuf>,
+}
+
+fn main() -> Result<()> {
+    let cli = Cli::parse();
+    let project = Project::find()?;
+    match cli.command {
+        Command::Reproduce(how) => reproduce(&project, how),
+        Command::Lab { arguments } => notebook::lab(&notebook::setup(&project)?, &arguments),
+        Command::Setup => {
+            notebook::setup(&project)?;
+            println!("The kernel is ready: `qstar lab` or `qstar reproduce`");
+            Ok(())
+        }
+    }
+}
+
+fn reproduce(project: &Project, how: Reproduce) -> Result<()> {
+    let notebooks: Vec<PathBuf> = if how.all {
+        let all = project.numbered_notebooks()?;
+        all.into_iter().map(|(_, path)| path).collect()
+    } else {
+        let numbers = if how.numbers.is_empty() {
+            vec![1]
+        } else {
+            how.numbers
+        };
+        let found = numbers.iter().map(|number| project.notebook(*number));
+        found.collect::<Result<_>>()?
+    };
+    if notebooks.is_empty() {
+        bail!("there are no notebooks in {}", project.notebooks().display());
+    }
+    let kernel = notebook::setup(project)?;
+    let how = Reproduction {
+        preset: how.preset,
+        output: how.output,
+    };
+    notebook::reproduce(&kernel, &notebooks, &how)
+}
