@@ -44,6 +44,9 @@ enum Command {
     /// Everything is put into the checkout's folders .qstar and target. The first time takes about ten minutes and
     /// needs the network. An interrupted set-up goes on where it was.
     Setup,
+
+    /// Train the embedded world's two models again: data/micro/initial and data/micro/expert
+    MakeMicro,
 }
 
 #[derive(Args)]
@@ -66,11 +69,26 @@ struct Reproduce {
 }
 
 fn main() -> Result<()> {
+    let (name, one) = qstar::machine::ONE_THREAD;
+    if std::env::var_os(name).is_none() {
+        // SAFETY: no other thread is running yet.
+        unsafe { std::env::set_var(name, one) };
+    }
+    qstar::machine::keep_memory();
     let cli = Cli::parse();
     let project = Project::find()?;
     match cli.command {
         Command::Reproduce(how) => reproduce(&project, how),
         Command::Lab { arguments } => notebook::lab(&notebook::setup(&project)?, &arguments),
+        Command::MakeMicro => {
+            for made in qstar::experiment::make_micro(&project.root().join("data"))? {
+                println!("{}: loss {:.4} nats a token; held-out reward at temperature 1:", made.name, made.loss);
+                for (family, reward) in made.rewards {
+                    println!("    {family:12} {reward:.3}");
+                }
+            }
+            Ok(())
+        }
         Command::Setup => {
             notebook::setup(&project)?;
             println!("The kernel is ready: `qstar lab` or `qstar reproduce`");

@@ -70,6 +70,9 @@ fn gelu_gradients<T: Real>(x: &[T], bias: &[T], grad: &[T]) -> (Vec<T>, Vec<T>) 
         || {
             let rows = x.chunks_exact(width).zip(grad.chunks_exact(width)).zip(dx.chunks_exact_mut(width));
             for ((x, g), dx) in rows {
+                // Lengths that the compiler can see keep bounds checks out of the loop.
+                let (x, g, bias) = (&x[..width], &g[..width], &bias[..width]);
+                let (dx, db) = (&mut dx[..width], &mut db[..width]);
                 for i in 0..width {
                     let slope = g[i] * gelu_slope(x[i] + bias[i]);
                     dx[i] = slope;

@@ -48,34 +48,66 @@ pub fn causal_attention(packed: &Tensor, heads: Heads) -> Result<Tensor> {
 
 struct CausalAttention(Heads);
 
-/// softmax(q·k · scale) over the first `scores.len()` positions, and the mean of the values under it.
-/// `keys` and `values` begin at position 0; positions are `stride` apart.
+/// Positions are worked on in blocks of so many: whole vector registers, with no loop for a remainder.
+const BLOCK: usize = 16;
+
+/// The number of positions 0 ..= t in whole blocks.
 #[inline(always)]
-fn attend<T: Real>(q: &[T], keys: &[T], values: &[T], stride: usize, scores: &mut [T], out: &mut [T]) {
-    probabilities(q, keys, stride, scores);
-    let dim = out.len();
-    out.fill(T::ZERO);
-    for (s, &p) in scores.iter().enumerate() {
-        let v = &values[s * stride..s * stride + dim];
-        for i in 0..dim {
-            out[i] += p * v[i];
-        }
-    }
+fn blocks(t: usize) -> usize {
+    (t + 1).next_multiple_of(BLOCK)
 }
 
+/// softmax(q·k / sqrt(dim)) over the first `n` positions, in whole blocks: zero behind them.
+/// `keys` is transposed, `[dim, stride]`, so that the loop runs along positions and vectorises for any dim.
 #[inline(always)]
-fn probabilities<T: Real>(q: &[T], keys: &[T], stride: usize, scores: &mut [T]) {
+fn probabilities<T: Real>(q: &[T], keys: &[T], stride: usize, n: usize, scores: &mut [T]) {
+    dots(q, keys, stride, scores);
+    scores[n..].fill(T::NEG_INFINITY);
     let scale = T::ONE / T::of(q.len() as f64).sqrt();
-    for (s, score) in scores.iter_mut().enumerate() {
-        *score = simd::dot(q, &keys[s * stride..s * stride + q.len()]) * scale;
-    }
     let top = simd::max(scores);
     for score in scores.iter_mut() {
-        *score = (*score - top).exp();
+        *score = ((*score - top) * scale).exp();
     }
     let inverse = T::ONE / simd::sum(scores.len(), |i| scores[i]);
     for score in scores {
         *score *= inverse;
+    }
+}
+
+/// out_s = Σ_i a_i m_is for a transposed `[dim, stride]` matrix m.
+#[inline(always)]
+fn dots<T: Real>(a: &[T], m: &[T], stride: usize, out: &mut [T]) {
+    out.fill(T::ZERO);
+    for (i, &a) in a.iter().enumerate() {
+        add_scaled(a, &m[i * stride..], out);
+    }
+}
+
+/// out += a · x, as long as `out` is.
+#[inline(always)]
+fn add_scaled<T: Real>(a: T, x: &[T], out: &mut [T]) {
+    let x = &x[..out.len()];
+    for (out, &x) in out.iter_mut().zip(x) {
+        *out += a * x;
+    }
+}
+
+/// out = Σ_s p_s · row s; rows are `stride` apart.
+#[inline(always)]
+fn mix<T: Real>(p: &[T], rows: &[T], stride: usize, out: &mut [T]) {
+    out.fill(T::ZERO);
+    for (s, &p) in p.iter().enumerate() {
+        add_scaled(p, &rows[s * stride..], out);
+    }
+}
+
+/// The columns from `offset` of rows `width` wide, as `[dim, stride]`.
+#[inline(always)]
+fn transpose<T: Real>(x: &[T], offset: usize, width: usize, stride: usize, into: &mut [T]) {
+    for (s, row) in x.chunks_exact(width).enumerate() {
+        for (i, column) in into.chunks_exact_mut(stride).enumerate() {
+            column[s] = row[offset + i];
+        }
     }
 }
 
@@ -84,16 +116,19 @@ fn forward<T: Real>(x: &[T], heads: Heads, time: usize) -> Vec<T> {
     let out_width = heads.query * dim;
     let mut out = vec![T::ZERO; x.len() / width * out_width];
     x.par_chunks_exact(time * width).zip(out.par_chunks_exact_mut(time * out_width)).for_each(|(x, out)| {
-        let mut scores = vec![T::ZERO; time];
+        let stride = time.next_multiple_of(BLOCK);
+        let mut p = vec![T::ZERO; stride];
+        let mut keys = vec![T::ZERO; dim * stride];
         simd::dispatch(
             #[inline(always)]
             || {
                 for h in 0..heads.query {
                     let (k, v) = heads.offsets(h);
+                    transpose(x, k, width, stride, &mut keys);
                     for t in 0..time {
-                        let q = &x[t * width + h * dim..][..dim];
-                        let out = &mut out[t * out_width + h * dim..][..dim];
-                        attend(q, &x[k..], &x[v..], width, &mut scores[..=t], out);
+                        let p = &mut p[..blocks(t)];
+                        probabilities(&x[t * width + h * dim..][..dim], &keys, stride, t + 1, p);
+                        mix(&p[..=t], &x[v..], width, &mut out[t * out_width + h * dim..][..dim]);
                     }
                 }
             },
@@ -108,42 +143,42 @@ fn backward<T: Real>(x: &[T], grad: &[T], heads: Heads, time: usize) -> Vec<T> {
     let mut dx = vec![T::ZERO; x.len()];
     let rows = x.par_chunks_exact(time * width).zip(grad.par_chunks_exact(time * out_width));
     rows.zip(dx.par_chunks_exact_mut(time * width)).for_each(|((x, grad), dx)| {
-        let mut p = vec![T::ZERO; time];
-        let mut dp = vec![T::ZERO; time];
-        let mut dq = vec![T::ZERO; dim];
+        let stride = time.next_multiple_of(BLOCK);
+        let (mut p, mut ds) = (vec![T::ZERO; stride], vec![T::ZERO; stride]);
+        let matrix = || vec![T::ZERO; dim * stride];
+        let (mut keys, mut values, mut dkeys, mut dvalues) = (matrix(), matrix(), matrix(), matrix());
         simd::dispatch(
             #[inline(always)]
             || {
                 let scale = T::ONE / T::of(dim as f64).sqrt();
                 for h in 0..heads.query {
                     let (k, v) = heads.offsets(h);
+                    transpose(x, k, width, stride, &mut keys);
+                    transpose(x, v, width, stride, &mut values);
+                    dkeys.fill(T::ZERO);
+                    dvalues.fill(T::ZERO);
                     for t in 0..time {
                         let q = &x[t * width + h * dim..][..dim];
                         let g = &grad[t * out_width + h * dim..][..dim];
-                        let p = &mut p[..=t];
-                        let dp = &mut dp[..=t];
-                        probabilities(q, &x[k..], width, p);
-                        for s in 0..=t {
-                            dp[s] = simd::dot(g, &x[s * width + v..][..dim]);
-                            let dv = &mut dx[s * width + v..][..dim];
-                            for i in 0..dim {
-                                dv[i] += p[s] * g[i];
-                            }
+                        let (p, ds) = (&mut p[..blocks(t)], &mut ds[..blocks(t)]);
+                        probabilities(q, &keys, stride, t + 1, p);
+                        dots(g, &values, stride, ds);
+                        let mean = simd::dot(p, ds);
+                        for (ds, &p) in ds.iter_mut().zip(p.iter()) {
+                            *ds = p * (*ds - mean) * scale;
                         }
-                        let mean = simd::dot(p, dp);
-                        dq.fill(T::ZERO);
-                        for s in 0..=t {
-                            let ds = p[s] * (dp[s] - mean) * scale;
-                            let key = &x[s * width + k..][..dim];
-                            let dk = &mut dx[s * width + k..][..dim];
-                            for i in 0..dim {
-                                dk[i] += ds * q[i];
-                                dq[i] += ds * key[i];
-                            }
-                        }
-                        let into = &mut dx[t * width + h * dim..][..dim];
                         for i in 0..dim {
-                            into[i] += dq[i];
+                            add_scaled(g[i], p, &mut dvalues[i * stride..][..blocks(t)]);
+                            add_scaled(q[i], ds, &mut dkeys[i * stride..][..blocks(t)]);
+                        }
+                        mix(&ds[..=t], &x[k..], width, &mut dx[t * width + h * dim..][..dim]);
+                    }
+                    // Several query heads may share these keys and values.
+                    for s in 0..time {
+                        let row = &mut dx[s * width..][..width];
+                        for i in 0..dim {
+                            row[k + i] += dkeys[i * stride + s];
+                            row[v + i] += dvalues[i * stride + s];
                         }
                     }
                 }
@@ -181,13 +216,15 @@ pub struct KvCache {
     capacity: usize,
     /// Tokens held of each row.
     lengths: Vec<usize>,
-    /// One (keys, values) a layer, each `[B, capacity, kv_heads · head_dim]`.
+    /// A layer's keys, transposed, `[B, kv_heads · head_dim, capacity]`, and its values,
+    /// `[B, capacity, kv_heads · head_dim]`.
     layers: Vec<(Vec<f32>, Vec<f32>)>,
 }
 
 impl KvCache {
     /// An empty cache for `batch` rows of up to `capacity` tokens.
     pub fn new(layers: usize, heads: Heads, batch: usize, capacity: usize) -> Self {
+        let capacity = capacity.next_multiple_of(BLOCK);
         let size = batch * capacity * heads.kv * heads.dim;
         let layers = (0..layers).map(|_| (vec![0.0; size], vec![0.0; size])).collect();
         Self { heads, capacity, lengths: vec![0; batch], layers }
@@ -201,31 +238,30 @@ impl KvCache {
     /// Stores the keys and values of T new tokens a row behind those it holds, and attends from the
     /// new tokens to all of them. The lengths grow only by [`KvCache::advance`], after the last layer.
     pub fn attend(&mut self, layer: usize, packed: &Tensor) -> Result<Tensor> {
-        let heads = self.heads;
+        let (heads, capacity) = (self.heads, self.capacity);
         let (batch, time) = heads.check(packed.shape())?;
-        if batch != self.lengths.len() || self.lengths.iter().any(|n| n + time > self.capacity) {
+        if batch != self.lengths.len() || self.lengths.iter().any(|n| n + time > capacity) {
             candle_core::bail!(
-                "{batch} rows of {time} new tokens do not fit a cache of {} rows with {} places, {:?} taken",
+                "{batch} rows of {time} new tokens do not fit a cache of {} rows with {capacity} places, {:?} taken",
                 self.lengths.len(),
-                self.capacity,
                 self.lengths
             )
         }
         let (width, kv_width, out_width) = (heads.packed(), heads.kv * heads.dim, heads.query * heads.dim);
         let mut out = vec![0f32; batch * time * out_width];
         let (keys, values) = &mut self.layers[layer];
-        let lengths = &self.lengths;
-        let room = self.capacity * kv_width;
+        let room = capacity * kv_width;
         with_values::<f32, _>(packed, |x| {
             let rows = x.par_chunks_exact(time * width).zip(out.par_chunks_exact_mut(time * out_width));
             let rows = rows.zip(keys.par_chunks_exact_mut(room).zip(values.par_chunks_exact_mut(room)));
-            rows.zip(lengths).for_each(|(((x, out), (keys, values)), &start)| {
-                let mut scores = vec![0f32; start + time];
-                for t in 0..time {
-                    let at = (start + t) * kv_width;
-                    let k = t * width + heads.query * heads.dim;
-                    keys[at..at + kv_width].copy_from_slice(&x[k..k + kv_width]);
-                    values[at..at + kv_width].copy_from_slice(&x[k + kv_width..k + 2 * kv_width]);
+            rows.zip(&self.lengths).for_each(|(((x, out), (keys, values)), &start)| {
+                let mut p = vec![0f32; blocks(start + time - 1)];
+                for (t, row) in x.chunks_exact(width).enumerate() {
+                    let (k, v) = row[heads.query * heads.dim..].split_at(kv_width);
+                    for (i, &k) in k.iter().enumerate() {
+                        keys[i * capacity + start + t] = k;
+                    }
+                    values[(start + t) * kv_width..][..kv_width].copy_from_slice(v);
                 }
                 simd::dispatch(
                     #[inline(always)]
@@ -233,10 +269,11 @@ impl KvCache {
                         for h in 0..heads.query {
                             let offset = h / (heads.query / heads.kv) * heads.dim;
                             for t in 0..time {
+                                let p = &mut p[..blocks(start + t)];
                                 let q = &x[t * width + h * heads.dim..][..heads.dim];
+                                probabilities(q, &keys[offset * capacity..], capacity, start + t + 1, p);
                                 let out = &mut out[t * out_width + h * heads.dim..][..heads.dim];
-                                let scores = &mut scores[..=start + t];
-                                attend(q, &keys[offset..], &values[offset..], kv_width, scores, out);
+                                mix(&p[..=start + t], &values[offset..], kv_width, out);
                             }
                         }
                     },
@@ -256,17 +293,17 @@ impl KvCache {
 
     /// The cache of the rows `rows`, in that order; a row may be dropped or appear more than once.
     pub fn select(&self, rows: &[usize]) -> Self {
-        let width = self.heads.kv * self.heads.dim;
-        let room = self.capacity * width;
-        let mut selected = Self::new(self.layers.len(), self.heads, rows.len(), self.capacity);
-        for (from, to) in self.layers.iter().zip(&mut selected.layers) {
-            for (new, &old) in rows.iter().enumerate() {
-                let held = self.lengths[old] * width;
-                to.0[new * room..][..held].copy_from_slice(&from.0[old * room..][..held]);
-                to.1[new * room..][..held].copy_from_slice(&from.1[old * room..][..held]);
-            }
+        let room = self.capacity * self.heads.kv * self.heads.dim;
+        let copy = |from: &[f32]| -> Vec<f32> {
+            let mut to = Vec::with_capacity(rows.len() * room);
+            rows.iter().for_each(|&row| to.extend_from_slice(&from[row * room..(row + 1) * room]));
+            to
+        };
+        Self {
+            heads: self.heads,
+            capacity: self.capacity,
+            lengths: rows.iter().map(|&row| self.lengths[row]).collect(),
+            layers: self.layers.iter().map(|(keys, values)| (copy(keys), copy(values))).collect(),
         }
-        selected.lengths = rows.iter().map(|&row| self.lengths[row]).collect();
-        selected
     }
 }

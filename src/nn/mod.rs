@@ -19,4 +19,4 @@ pub use linear::{Linear, add_bias, embedding};
 pub use norm::{layer_norm, rms_norm};
 pub use params::{Params, Weights};
 pub use rope::{Rope, rope};
-pub use token_log_probs::{kl_to, log_softmax, token_log_probs};
+pub use token_log_probs::{entropies, kl_to, log_softmax, token_log_probs};

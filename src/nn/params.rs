@@ -11,8 +11,8 @@ use sha2::{Digest, Sha256};
 
 use crate::seed;
 
-/// Trainable variables by name, in the order of their names.
-#[derive(Debug, Default)]
+/// Trainable variables by name, in the order of their names. A clone shares the variables.
+#[derive(Debug, Clone, Default)]
 pub struct Params {
     vars: BTreeMap<String, Var>,
 }

@@ -39,6 +39,23 @@ pub fn kl_to(a: &Tensor, b: &Tensor) -> Result<Vec<f64>> {
     })
 }
 
+/// Entropy in nats of every row of logits `[N, V]`. Not differentiable.
+pub fn entropies(logits: &Tensor) -> Result<Vec<f64>> {
+    let width = logits.dims2()?.1;
+    with_values::<f32, _>(logits, |logits| {
+        let entropy = |row: &[f32]| {
+            simd::dispatch(
+                #[inline(always)]
+                || {
+                    let z = log_sum_exp(row);
+                    f64::from(-simd::sum(row.len(), |i| (row[i] - z).exp() * (row[i] - z))).max(0.0)
+                },
+            )
+        };
+        Ok(logits.chunks_exact(width).map(entropy).collect())
+    })
+}
+
 fn kl_row(a: &[f32], b: &[f32]) -> f64 {
     simd::dispatch(
         #[inline(always)]

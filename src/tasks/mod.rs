@@ -4,6 +4,7 @@
 //! machines see the same data.
 
 pub mod micro;
+pub mod stories;
 
 use tokenizers::Tokenizer;
 

@@ -2,6 +2,7 @@
 
 mod adamw;
 mod checkpoint;
+mod diagnostics;
 mod evaluate;
 mod gradient;
 mod run;
@@ -12,7 +13,7 @@ mod supervised;
 pub use adamw::{AdamW, AdamWConfig};
 pub use evaluate::{Evaluation, evaluate};
 pub use gradient::Gradient;
-pub use run::{Models, Run, RunConfig, RunSpec};
+pub use run::{ALGORITHM, Models, Run, RunConfig, RunSpec};
 pub use sequences::Sequences;
 pub use step::{StepConfig, Trainer};
 pub use supervised::{Supervised, train_supervised};

@@ -1,0 +1,127 @@
+//! The worlds that experiments run in: a task with π_init and its expert.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use crate::machine::in_parallel;
+use crate::models::{Config, Gpt2Config, LanguageModel, hub_file, load_folder, read_llama2_c, save_folder};
+use crate::tasks::micro::{Family, MAX_PROMPT_TOKENS, MAX_RESPONSE_TOKENS, MicroWorld};
+use crate::tasks::stories::{Stories, write_stories};
+use crate::tasks::{Quality, Split, Task};
+use crate::train::{ALGORITHM, Models, Supervised, evaluate, train_supervised};
+
+/// A task and the models that are trained on it.
+pub struct World {
+    pub task: Box<dyn Task>,
+    pub models: Models,
+}
+
+/// The training of the embedded models.
+const MICRO: Supervised = Supervised { steps: 5_000, batch: 64, learning_rate: 2e-3, warmup_steps: 100 };
+
+/// Held-out prompts on which they are measured.
+const HELD_OUT: usize = 1_000;
+
+/// The seed of their first weights and the first prompt that they learn from: far from the prompts of any run.
+const MICRO_SEED: u64 = 20_260;
+
+impl World {
+    /// The embedded world, with the checkpoints in `data/micro`.
+    pub fn micro(data: &Path) -> Result<Self> {
+        let load = |name: &str| {
+            let folder = data.join("micro").join(name);
+            load_folder(&folder).with_context(|| format!("{}: `qstar make-micro` makes it", folder.display()))
+        };
+        let models = Models { initial: load("initial")?, target: load("expert")? };
+        Ok(Self { task: Box::new(MicroWorld::new()?), models })
+    }
+}
+
+/// The repository of the small real model, and its files.
+const STORIES: (&str, [&str; 2]) = ("karpathy/tinyllamas", ["stories260K/stories260K.bin", "stories260K/tok512.bin"]);
+
+/// The stories that prompts and demonstrations are made of, and their longest length in tokens.
+const STORY_COUNT: usize = 1_536;
+const STORY_TOKENS: usize = 320;
+
+/// The training of the stories' expert.
+const STORIES_EXPERT: Supervised = Supervised { steps: 300, batch: 32, learning_rate: 1e-3, warmup_steps: 20 };
+
+impl World {
+    /// The small real model, from the hub's cache or from the hub. Its stories and its expert are made
+    /// once and kept in `data/cache`.
+    ///
+    /// # Errors
+    /// The model is neither in the cache nor to be downloaded.
+    pub fn stories(data: &Path) -> Result<Self> {
+        let (repository, [model, vocabulary]) = STORIES;
+        let (initial, tokenizer) = read_llama2_c(&hub_file(repository, model)?, &hub_file(repository, vocabulary)?)?;
+        let cache = data.join("cache").join(format!("stories-{}-{}", &initial.params.digest()?[..8], ALGORITHM));
+        let path = cache.join("stories.json");
+        let corpus: Vec<String> = match std::fs::read_to_string(&path) {
+            Ok(text) => serde_json::from_str(&text).with_context(|| format!("{}: remove it, it is made again", path.display()))?,
+            Err(_) => {
+                println!("{STORY_COUNT} stories are drawn from the model (once)");
+                let stories = write_stories(&initial.frozen()?, &tokenizer, STORY_COUNT, STORY_TOKENS)?;
+                std::fs::create_dir_all(&cache).with_context(|| format!("{}: cannot be made", cache.display()))?;
+                let new = path.with_extension("new");
+                std::fs::write(&new, serde_json::to_string(&stories)?)?;
+                std::fs::rename(&new, &path).with_context(|| format!("{}: cannot be written", path.display()))?;
+                stories
+            }
+        };
+        let task = Stories::new(tokenizer, &corpus)?;
+        let folder = cache.join("expert");
+        if !folder.exists() {
+            let expert = initial.copy()?;
+            train_supervised(&expert, &STORIES_EXPERT, "the stories' expert (once)", |i| task.demonstration_at(i))?;
+            let new = cache.join("expert.new");
+            save_folder(&expert, &new)?;
+            std::fs::rename(&new, &folder).with_context(|| format!("{}: cannot be written", folder.display()))?;
+        }
+        Ok(Self { task: Box::new(task), models: Models { initial, target: load_folder(&folder)? } })
+    }
+}
+
+/// What one embedded model came to.
+#[derive(Debug)]
+pub struct Made {
+    pub name: &'static str,
+    /// Nats a token over the last tenth of its training.
+    pub loss: f64,
+    /// True reward on held-out prompts by its own responses at temperature 1, a family.
+    pub rewards: Vec<(String, f64)>,
+}
+
+/// Trains π_init on mixed demonstrations and the expert on clean ones, side by side, and writes both
+/// to `data/micro`.
+pub fn make_micro(data: &Path) -> Result<Vec<Made>> {
+    let world = MicroWorld::new()?;
+    let config = Config::Gpt2(Gpt2Config {
+        vocab_size: world.vocab_size(),
+        n_positions: MAX_PROMPT_TOKENS + MAX_RESPONSE_TOKENS,
+        n_embd: 96,
+        n_layer: 3,
+        n_head: 3,
+        ..Default::default()
+    });
+    let make = |name: &'static str, quality: Quality| -> Result<Made> {
+        let model = LanguageModel::new(config.clone(), MICRO_SEED)?;
+        let loss = train_supervised(&model, &MICRO, name, |i| {
+            let prompt = world.prompt(Split::Train, (MICRO_SEED << 32) + i);
+            let answer = world.demonstration(&prompt, quality, 0);
+            (prompt.tokens, answer)
+        })?;
+        save_folder(&model, &data.join("micro").join(name))?;
+        let network = model.frozen()?;
+        let samples = evaluate(&world, &network, &network, HELD_OUT, MICRO_SEED, 0, 0)?.samples;
+        let rewards = Family::ALL.map(|family| {
+            let of_family: Vec<f64> = samples.iter().filter(|s| s.family == family.name()).map(|s| s.reward).collect();
+            (family.name().to_string(), of_family.iter().sum::<f64>() / of_family.len() as f64)
+        });
+        Ok(Made { name, loss, rewards: rewards.to_vec() })
+    };
+    let jobs = [("initial", Quality::Mixed), ("expert", Quality::Clean)];
+    in_parallel(jobs.len(), jobs.to_vec(), |(name, quality)| make(name, quality))
+}

@@ -1,0 +1,9 @@
+//! What a run writes down, and how it is read back as polars frames.
+
+mod frame;
+mod rows;
+mod store;
+
+pub use frame::{Cell, stack, with_labels};
+pub use rows::{EvaluationRow, PlanRow, SampleRow, StepRow};
+pub use store::{Kind, RunFolder, evaluations, samples, steps};

@@ -1,0 +1,132 @@
+//! π_θ on held-out prompts: its own responses at temperature 1, with a generator of their own, so
+//! that evaluating changes no training draw.
+
+use std::collections::HashSet;
+use std::time::Instant;
+
+use anyhow::Result;
+
+use super::Sequences;
+use super::diagnostics::{mean, sd};
+use super::sequences::numbers;
+use crate::models::Network;
+use crate::nn;
+use crate::record::{EvaluationRow, SampleRow};
+use crate::rollout::{Proposal, Response, Sampler};
+use crate::seed::Purpose;
+use crate::tasks::{Prompt, Split, Task};
+
+/// Responses drawn and measured at once.
+const BATCH: usize = 64;
+
+/// One evaluation: the row of means, and every response.
+pub struct Evaluation {
+    pub row: EvaluationRow,
+    pub samples: Vec<SampleRow>,
+}
+
+/// Evaluates `policy` on the first `prompts` held-out prompts, one response to each.
+/// `step` and `samples` say where the training stands.
+pub fn evaluate(
+    task: &dyn Task,
+    policy: &Network,
+    reference: &Network,
+    prompts: usize,
+    seed: u64,
+    step: u64,
+    samples: u64,
+) -> Result<Evaluation> {
+    let start = Instant::now();
+    let prompts: Vec<Prompt> = (0..prompts as u64).map(|i| task.prompt(Split::Test, i)).collect();
+    let mut measured = Measured::default();
+    let mut rows = Vec::with_capacity(prompts.len());
+    for (batch, prompts) in prompts.chunks(BATCH).enumerate() {
+        let ids: Vec<Vec<u32>> = prompts.iter().map(|p| p.tokens.clone()).collect();
+        let sampler = Sampler {
+            proposal: Proposal::Policy,
+            stop_tokens: task.stop_tokens(),
+            max_response_tokens: task.max_response_tokens(),
+            seed: seed.wrapping_add((batch as u64) << 32),
+            purpose: Purpose::Evaluate,
+            step,
+        };
+        let responses = sampler.draw(policy, None, &ids, 1)?;
+        measured.add(&ids, &responses, policy, reference)?;
+        for (prompt, response) in prompts.iter().zip(&responses) {
+            let tokens = response.tokens();
+            rows.push(SampleRow {
+                step: step as i64,
+                index: prompt.index as i64,
+                family: prompt.family.to_string(),
+                prompt: prompt.text.clone(),
+                response: text(task, &tokens),
+                reward: task.reward(prompt, &tokens),
+                ended: response.ended,
+            });
+        }
+    }
+    let rewards: Vec<f64> = rows.iter().map(|row| row.reward).collect();
+    let n = rows.len() as f64;
+    let row = EvaluationRow {
+        step: step as i64,
+        samples: samples as i64,
+        reward: mean(&rewards),
+        reward_sd: sd(&rewards),
+        kl: measured.kl / n,
+        kl_k1: measured.k1 / n,
+        kl_k3: measured.k3 / n,
+        entropy: measured.entropy / measured.tokens,
+        distinct_1: measured.unigrams.len() as f64 / measured.tokens,
+        distinct_2: measured.bigrams.len() as f64 / measured.bigram_count.max(1.0),
+        length: measured.tokens / n,
+        ended: rows.iter().filter(|row| row.ended).count() as f64 / n,
+        seconds: start.elapsed().as_secs_f64(),
+    };
+    Ok(Evaluation { row, samples: rows })
+}
+
+/// Sums over responses.
+#[derive(Default)]
+struct Measured {
+    kl: f64,
+    k1: f64,
+    k3: f64,
+    entropy: f64,
+    tokens: f64,
+    unigrams: HashSet<u32>,
+    bigrams: HashSet<(u32, u32)>,
+    bigram_count: f64,
+}
+
+impl Measured {
+    fn add(&mut self, prompts: &[Vec<u32>], responses: &[Response], policy: &Network, reference: &Network) -> Result<()> {
+        let tokens: Vec<Vec<u32>> = responses.iter().map(Response::tokens).collect();
+        let pairs: Vec<_> = prompts.iter().zip(&tokens).map(|(p, r)| (&p[..], &r[..])).collect();
+        let sequences = Sequences::new(&pairs)?;
+        let (own, init) = (sequences.hidden(policy)?, sequences.hidden(reference)?);
+        let (own, init) = (policy.logits(&own)?, reference.logits(&init)?);
+        let flat: Vec<u32> = tokens.concat();
+        self.kl += nn::kl_to(&own, &init)?.iter().sum::<f64>();
+        self.entropy += nn::entropies(&own)?.iter().sum::<f64>();
+        let log_probs = numbers(&nn::token_log_probs(&own, &flat)?)?;
+        let reference = numbers(&nn::token_log_probs(&init, &flat)?)?;
+        for (p, r) in log_probs.iter().zip(&reference) {
+            // k1 = log p/r and k3 = r/p − 1 − log r/p (Schulman 2020).
+            self.k1 += p - r;
+            self.k3 += (r - p).exp() - 1.0 - (r - p);
+        }
+        self.tokens += flat.len() as f64;
+        for response in &tokens {
+            self.unigrams.extend(response);
+            self.bigrams.extend(response.windows(2).map(|w| (w[0], w[1])));
+            self.bigram_count += response.len().saturating_sub(1) as f64;
+        }
+        Ok(())
+    }
+}
+
+/// The text of a response without the tokens that end it.
+fn text(task: &dyn Task, tokens: &[u32]) -> String {
+    let kept: Vec<u32> = tokens.iter().copied().filter(|id| !task.stop_tokens().contains(id)).collect();
+    task.tokenizer().decode(&kept, false).unwrap_or_else(|e| format!("<not decodable: {e}>"))
+}
