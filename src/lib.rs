@@ -2,10 +2,12 @@
 
 pub mod display;
 pub mod method;
+pub mod metrics;
 pub mod mixture;
 pub mod models;
 pub mod nn;
 pub mod notebook;
+pub mod plot;
 pub mod prelude;
 pub mod progress;
 pub mod rollout;
