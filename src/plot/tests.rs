@@ -1,0 +1,250 @@
+//! The figures from frames to pixels.
+
+use polars::df;
+use polars::prelude::*;
+use resvg::tiny_skia::Pixmap;
+
+use super::*;
+
+const METHODS: [&str; 4] = ["reinforce", "on_policy", "sft", "qstar"];
+
+fn evaluations(tasks: &[&str], seeds: i64) -> DataFrame {
+    let (mut task, mut method, mut seed, mut samples, mut reward) =
+        (vec![], vec![], vec![], vec![], vec![]);
+    for t in tasks {
+        for (m, name) in METHODS.iter().enumerate() {
+            for s in 0..seeds {
+                for k in 0..5i64 {
+                    task.push(*t);
+                    method.push(*name);
+                    seed.push(s);
+                    samples.push(512 * k);
+                    reward.push(0.1 * (m as f64 + 1.0) * k as f64 + 0.01 * s as f64);
+                }
+            }
+        }
+    }
+    df!("task" => task, "method" => method, "seed" => seed, "samples" => samples, "reward" => reward)
+        .unwrap()
+}
+
+fn steps(tasks: &[&str], smallest_ess: f64) -> DataFrame {
+    let (mut task, mut method, mut seed, mut step) = (vec![], vec![], vec![], vec![]);
+    let (mut ess, mut low, mut middle, mut high) = (vec![], vec![], vec![], vec![]);
+    let mut counts: Vec<Option<Series>> = vec![];
+    for t in tasks {
+        for name in ["reinforce", "qstar"] {
+            for s in 0..2i64 {
+                for k in 0..10i64 {
+                    task.push(*t);
+                    method.push(name);
+                    seed.push(s);
+                    step.push(k);
+                    let mixed = |x: f64| (name == "qstar").then_some(x);
+                    let done = k as f64 / 10.0;
+                    ess.push(mixed(smallest_ess + (1.0 - smallest_ess) * done));
+                    low.push(mixed(0.3 * done));
+                    middle.push(mixed(0.5 * done));
+                    high.push(mixed(0.9 * done));
+                    let bins = Series::new("".into(), (0..20).map(f64::from).collect::<Vec<_>>());
+                    counts.push((name == "qstar").then_some(bins));
+                }
+            }
+        }
+    }
+    let mut frame = df!(
+        "task" => task, "method" => method, "seed" => seed, "step" => step,
+        "ess_p" => &ess, "ess_t" => &ess,
+        "alpha_q05" => low, "alpha_q50" => middle, "alpha_q95" => high,
+    )
+    .unwrap();
+    let counts = ListChunked::from_iter(counts).into_series();
+    frame
+        .with_column(counts.with_name("alpha_histogram".into()).into())
+        .unwrap();
+    frame
+}
+
+/// The figure has these texts, is an image of this size in pixels, and its ink reaches into all quarters.
+fn check(figure: &Figure, labels: &[&str], width: u32, height: u32) {
+    for label in labels {
+        assert!(figure.svg.contains(label), "no {label} in {}", figure.svg);
+    }
+    let image = Pixmap::decode_png(&figure.png().unwrap()).unwrap();
+    assert_eq!((image.width(), image.height()), (3 * width, 3 * height));
+    let mut quarters = [0; 4];
+    for (index, pixel) in image.pixels().iter().enumerate() {
+        let (x, y) = (index as u32 % image.width(), index as u32 / image.width());
+        if pixel.red() < 200 {
+            quarters[(2 * x / image.width() + 2 * (2 * y / image.height())) as usize] += 1;
+        }
+    }
+    assert!(quarters.iter().all(|ink| *ink > 1000), "{quarters:?}");
+}
+
+fn error(result: anyhow::Result<Figure>) -> String {
+    format!("{:#}", result.unwrap_err())
+}
+
+#[test]
+fn reward_curves_show_methods_tasks_and_units() {
+    let labels = [
+        "reinforce",
+        "on_policy",
+        "sft",
+        "qstar",
+        "summary",
+        "Held-out reward",
+    ];
+    let figure = reward_curves(&evaluations(&["summary"], 5)).unwrap();
+    check(&figure, &labels, 432, 338);
+    assert!(figure.svg.contains("t-interval") && figure.svg.contains("<polygon"));
+    assert!(
+        figure
+            .svg
+            .contains("font-family=\"DejaVu Sans, sans-serif\"")
+    );
+    let five = reward_curves(&evaluations(&["a", "b", "c", "d", "e"], 5)).unwrap();
+    check(&five, &labels[..4], 864, 608);
+    assert_eq!(five.svg.matches("Samples (responses used)").count(), 5);
+}
+
+#[test]
+fn one_seed_has_no_band() {
+    let figure = reward_curves(&evaluations(&["summary"], 1)).unwrap();
+    assert!(!figure.svg.contains("t-interval"));
+    let one_row = evaluations(&["summary"], 1).head(Some(1));
+    check(&reward_curves(&one_row).unwrap(), &["reinforce"], 432, 318);
+}
+
+#[test]
+fn a_method_has_one_colour_in_all_figures() {
+    let steps = steps(&["summary"], 0.4);
+    let figures = [
+        reward_curves(&evaluations(&["summary"], 2)).unwrap(),
+        ess_scatter(&steps).unwrap(),
+        alpha_over_training(&steps).unwrap(),
+    ];
+    for figure in figures {
+        assert!(figure.svg.contains("#D55E00"));
+    }
+}
+
+#[test]
+fn names_from_the_data_are_escaped() {
+    let frame = evaluations(&["<img src=x>&\u{1}\u{e000}"], 1);
+    let figure = reward_curves(&frame).unwrap();
+    assert!(
+        figure.svg.contains("&lt;img src=x&gt;&amp;"),
+        "{}",
+        figure.svg
+    );
+    assert!(!figure.svg.contains("<img") && !figure.svg.contains('\u{1}'));
+    assert!(figure.png().is_ok());
+}
+
+#[test]
+fn ess_scatter_has_a_point_a_step_of_each_seed() {
+    let figure = ess_scatter(&steps(&["summary"], 0.4)).unwrap();
+    check(
+        &figure,
+        &["qstar, first to last step", "ratio 0.9 to 1.1", "\n0.6\n"],
+        432,
+        484,
+    );
+    assert!(!figure.svg.contains("reinforce"));
+    assert_eq!(figure.svg.matches("<circle").count(), 20);
+}
+
+#[test]
+fn ess_over_decades_is_logarithmic() {
+    let figure = ess_scatter(&steps(&["summary", "code"], 0.003)).unwrap();
+    check(&figure, &["\n0.01\n", "\n0.1\n", "\n1\n"], 864, 464);
+    assert!(!figure.svg.contains("\n0.6\n"));
+}
+
+#[test]
+fn alpha_has_a_row_a_task() {
+    let figure = alpha_over_training(&steps(&["summary", "code"], 0.4)).unwrap();
+    check(
+        &figure,
+        &["Training step", "qstar, median", "Share of tokens", "code"],
+        864,
+        528,
+    );
+    assert_eq!(figure.svg.matches("Training step").count(), 2);
+    // Counts 0 to 19 of 190: the largest share is a tenth.
+    assert!(figure.svg.contains("\n0.10\n"), "{}", figure.svg);
+}
+
+type Draw = fn(&DataFrame) -> anyhow::Result<Figure>;
+
+#[test]
+fn every_missing_column_is_named() {
+    let figures: [(Draw, DataFrame); 3] = [
+        (reward_curves, evaluations(&["a"], 2)),
+        (
+            ess_scatter,
+            steps(&["a"], 0.4).drop_many([
+                "alpha_q05",
+                "alpha_q50",
+                "alpha_q95",
+                "alpha_histogram",
+            ]),
+        ),
+        (
+            alpha_over_training,
+            steps(&["a"], 0.4).drop_many(["ess_p", "ess_t"]),
+        ),
+    ];
+    for (draw, frame) in figures {
+        for name in frame.get_column_names_owned() {
+            let told = error(draw(&frame.drop(&name).unwrap()));
+            assert!(told.contains(&format!("needs a column `{name}`")), "{told}");
+        }
+        assert!(error(draw(&frame.head(Some(0)))).contains("without rows"));
+    }
+}
+
+fn with<T>(frame: &DataFrame, name: &str, value: T) -> DataFrame
+where
+    Series: NamedFrom<Vec<T>, [T]>,
+    T: Clone,
+{
+    let mut frame = frame.clone();
+    let column = Series::new(name.into(), vec![value; frame.height()]);
+    frame.with_column(column.into()).unwrap();
+    frame
+}
+
+#[test]
+fn values_that_cannot_be_drawn_are_named() {
+    let (rewards, steps) = (evaluations(&["a"], 2), steps(&["a"], 0.4));
+    let null = error(reward_curves(&with(&rewards, "reward", None::<f64>)));
+    assert!(null.contains("`reward` is null in every row"), "{null}");
+    let nan = error(reward_curves(&with(&rewards, "reward", f64::NAN)));
+    assert!(nan.contains("`reward` is not finite in row 0"), "{nan}");
+    let text = error(reward_curves(&with(&rewards, "samples", 0.5)));
+    assert!(
+        text.contains("`samples` holds f64") && text.contains("whole numbers"),
+        "{text}"
+    );
+    let mixed = error(reward_curves(&with(&rewards, "samples", 1i64)));
+    assert!(
+        mixed.contains("reinforce on a") && mixed.contains("mixes runs"),
+        "{mixed}"
+    );
+    let key = error(reward_curves(&with(&rewards, "seed", None::<i64>)));
+    assert!(key.contains("`seed` has a null"), "{key}");
+    let ess = error(ess_scatter(&with(&steps, "ess_t", 1.5)));
+    assert!(
+        ess.contains("shares in (0, 1]") && ess.contains("1.5"),
+        "{ess}"
+    );
+    let null = error(ess_scatter(&with(&steps, "ess_p", None::<f64>)));
+    assert!(null.contains("`ess_p` is null in every row"), "{null}");
+    let falling = error(alpha_over_training(&with(&steps, "alpha_q05", 0.99)));
+    assert!(falling.contains("rise within [0, 1]"), "{falling}");
+    let list = error(alpha_over_training(&with(&steps, "alpha_histogram", 1.0)));
+    assert!(list.contains("`alpha_histogram` holds f64"), "{list}");
+}
