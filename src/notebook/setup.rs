@@ -153,7 +153,7 @@ fn python(project: &Project) -> Result<()> {
     let log_pip = log(project, "pip")?;
     child::run("Installing JupyterLab", &mut pip, &log_pip, &progress, |line, progress| {
         if let Some(package) = line.trim().strip_prefix("Collecting ") {
-            progress.message(package);
+            progress.message(package.split(" (").next().unwrap_or(package));
             progress.inc(1);
         }
     })?;
