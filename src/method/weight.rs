@@ -1,0 +1,128 @@
+//! Importance weights: over which part of a response they run, and how they are treated.
+//!
+//! With a reward at the end only the product over the whole sequence is unbiased for ∇J. Prefix
+//! products weigh what came before as the policy would and leave what follows to q. The token weight
+//! estimates Σ_t E_{y<t∼q} Σ_{y_t} ∇π_θ(y_t) Q^q(y≤t), which is not ∇J; its variance is the smallest.
+
+use serde::{Deserialize, Serialize};
+
+/// A weight: its level and its treatment.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Weight {
+    pub level: Level,
+    pub treatment: Treatment,
+}
+
+/// Over which draws π_θ/q is multiplied for the token at place t.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// The token alone.
+    Token,
+    /// The tokens up to and with t.
+    Prefix,
+    /// All tokens of the response.
+    Sequence,
+}
+
+/// What is done to a raw weight before it multiplies a gradient.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Treatment {
+    /// 1 for every token: draws from the policy, or weights left out on purpose.
+    None,
+    Raw,
+    /// Clamped into [low, high].
+    Clipped { low: f64, high: f64 },
+    /// Divided by the mean weight of the batch.
+    Normalized,
+    /// At most `high` (truncated importance sampling, Ionides 2008).
+    Truncated { high: f64 },
+}
+
+impl Treatment {
+    /// The study's clipping.
+    pub const CLIPPED: Treatment = Treatment::Clipped { low: 0.1, high: 10.0 };
+}
+
+impl Weight {
+    pub const NONE: Weight = Weight { level: Level::Token, treatment: Treatment::None };
+
+    /// The treated weights of a batch, one a token, from the log-probabilities of the drawn tokens of
+    /// each response under the policy and under q.
+    pub fn weights(&self, log_p: &[Vec<f64>], log_q: &[Vec<f64>]) -> Vec<Vec<f64>> {
+        let mut weights: Vec<Vec<f64>> = match self.treatment {
+            Treatment::None => log_p.iter().map(|row| vec![0.0; row.len()]).collect(),
+            _ => log_p.iter().zip(log_q).map(|(p, q)| log_weights(self.level, p, q)).collect(),
+        };
+        let flat = || weights.iter().flatten().map(|x| x.exp());
+        let mean = flat().sum::<f64>() / flat().count().max(1) as f64;
+        for weight in weights.iter_mut().flatten() {
+            let raw = weight.exp();
+            *weight = match self.treatment {
+                Treatment::None | Treatment::Raw => raw,
+                Treatment::Clipped { low, high } => raw.clamp(low, high),
+                Treatment::Normalized => raw / mean,
+                Treatment::Truncated { high } => raw.min(high),
+            };
+        }
+        weights
+    }
+}
+
+/// log of the raw weight of every token of one response.
+pub fn log_weights(level: Level, log_p: &[f64], log_q: &[f64]) -> Vec<f64> {
+    let ratio = log_p.iter().zip(log_q).map(|(p, q)| p - q);
+    match level {
+        Level::Token => ratio.collect(),
+        Level::Prefix => ratio
+            .scan(0.0, |sum, x| {
+                *sum += x;
+                Some(*sum)
+            })
+            .collect(),
+        Level::Sequence => vec![ratio.sum(); log_p.len()],
+    }
+}
+
+/// The effective sample size of n weights as a share of n: (Σw)² / (n Σw²), in (0, 1]
+/// (Elvira et al. 2018, arXiv:1809.04129). 0 for no weights.
+pub fn ess(weights: impl IntoIterator<Item = f64>) -> f64 {
+    let (mut n, mut sum, mut squares) = (0.0, 0.0, 0.0);
+    for w in weights {
+        n += 1.0;
+        sum += w;
+        squares += w * w;
+    }
+    if squares > 0.0 { sum * sum / (n * squares) } else { 0.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_multiply_over_their_part() {
+        let (p, q) = ([-1.0, -2.0, -0.5], [-0.5, -2.5, -1.5]);
+        assert_eq!(log_weights(Level::Token, &p, &q), [-0.5, 0.5, 1.0]);
+        assert_eq!(log_weights(Level::Prefix, &p, &q), [-0.5, 0.0, 1.0]);
+        assert_eq!(log_weights(Level::Sequence, &p, &q), [1.0, 1.0, 1.0]);
+    }
+
+    #[test]
+    fn treatments_change_what_they_say() {
+        let (p, q) = ([vec![0.0, 3.0, -4.0]], [vec![0.0, 0.0, 0.0]]);
+        let of = |treatment| Weight { level: Level::Token, treatment }.weights(&p, &q).remove(0);
+        assert_eq!(of(Treatment::None), [1.0; 3]);
+        assert_eq!(of(Treatment::Raw), [1.0, 3f64.exp(), (-4f64).exp()]);
+        assert_eq!(of(Treatment::CLIPPED), [1.0, 10.0, 0.1]);
+        assert_eq!(of(Treatment::Truncated { high: 2.0 }), [1.0, 2.0, (-4f64).exp()]);
+        assert!((of(Treatment::Normalized).iter().sum::<f64>() - 3.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn ess_is_one_for_equal_weights_and_one_over_n_for_a_single_one() {
+        assert_eq!(ess([2.0; 5]), 1.0);
+        assert_eq!(ess([0.0, 0.0, 3.0, 0.0]), 0.25);
+    }
+}

@@ -1,0 +1,29 @@
+//! The geometric mixture of a policy and a target: numbers in, numbers out.
+//!
+//! For one context, with policy p, target t and `d = log p − log t`, the mixture at exponent α is
+//!
+//! ```text
+//! K(α) = log Σ p^α t^(1−α)        q_α = p^α t^(1−α) / exp K(α)
+//! K'(α) = E_q[d]                  K''(α) = Var_q[d]
+//! KL(q‖p) = −(1−α) K'(α) − K(α)   KL(q‖t) = α K'(α) − K(α)
+//! ```
+//!
+//! α always weights the policy. q* is the mixture at the root of K', the Chernoff point
+//! (Nielsen 2011, arXiv:1102.2684; 2022, arXiv:2207.03745), where both divergences equal −K.
+//!
+//! ```
+//! use qstar::mixture::{Pair, Rule};
+//! let pair = Pair::from_log_probs(&[0.9f64.ln(), 0.1f64.ln()], &[0.4f64.ln(), 0.6f64.ln()])?;
+//! let q = pair.solve(&Rule::Q_STAR)?;
+//! assert!((q.alpha - 0.4603839139).abs() < 1e-10);
+//! assert!((q.kl_p - q.kl_t).abs() < 1e-12);
+//! # anyhow::Ok(())
+//! ```
+
+mod pair;
+mod rule;
+mod solve;
+
+pub use pair::{Moments, Pair};
+pub use rule::{Rule, Solver};
+pub use solve::{Solution, Status};

@@ -1,0 +1,213 @@
+//! Loops that the compiler vectorises for the machine they run on.
+//!
+//! A kernel is an ordinary loop over slices, marked `#[inline(always)]` and called inside
+//! [`dispatch`], which compiles it once for every instruction set and picks one at run time.
+//! The elementary functions here have no branches and no calls, so that such loops do vectorise.
+
+use candle_core::WithDType;
+
+/// Runs `kernel` with the widest instruction set of this machine.
+///
+/// All that `kernel` calls must be `#[inline(always)]`; what is not inlined runs with the
+/// baseline instruction set.
+#[inline(always)]
+pub fn dispatch<R>(kernel: impl FnOnce() -> R) -> R {
+    struct Kernel<F>(F);
+    impl<R, F: FnOnce() -> R> pulp::NullaryFnOnce for Kernel<F> {
+        type Output = R;
+        #[inline(always)]
+        fn call(self) -> R {
+            (self.0)()
+        }
+    }
+    pulp::Arch::new().dispatch(Kernel(kernel))
+}
+
+/// The number of partial sums in a reduction: one AVX-512 register of f32.
+/// A fixed number, so that sums have the same bits on every machine width.
+const LANES: usize = 16;
+
+/// A floating-point type that kernels work in: `f32` to train, `f64` to check.
+pub trait Real:
+    WithDType
+    + Copy
+    + PartialOrd
+    + std::ops::Add<Output = Self>
+    + std::ops::Sub<Output = Self>
+    + std::ops::Mul<Output = Self>
+    + std::ops::Div<Output = Self>
+    + std::ops::Neg<Output = Self>
+    + std::ops::AddAssign
+    + std::ops::MulAssign
+    + std::iter::Sum
+{
+    const ZERO: Self;
+    const ONE: Self;
+    const NEG_INFINITY: Self;
+
+    /// e^x. Relative error below 3 units in the last place for results that are normal numbers;
+    /// below that range the smallest normal number, or zero for an infinite argument.
+    fn exp(self) -> Self;
+    fn ln(self) -> Self;
+    fn sqrt(self) -> Self;
+    fn of(x: f64) -> Self;
+    fn into_f64(self) -> f64;
+}
+
+impl Real for f32 {
+    const ZERO: Self = 0.0;
+    const ONE: Self = 1.0;
+    const NEG_INFINITY: Self = f32::NEG_INFINITY;
+
+    // Cody and Waite's reduction to |r| <= ln(2)/2 and the minimax polynomial of Cephes' expf.
+    #[inline(always)]
+    fn exp(self) -> f32 {
+        const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23: adding it leaves the integer in the low bits
+        let x = self.clamp(-87.33, 88.37);
+        let shifted = x * std::f32::consts::LOG2_E + ROUND;
+        let n = shifted - ROUND;
+        let r = x - n * 0.693_359_4 + n * 2.121_944_4e-4;
+        let mut y = 1.987_569_1e-4;
+        y = y * r + 1.398_199_9e-3;
+        y = y * r + 8.333_452e-3;
+        y = y * r + 4.166_579_6e-2;
+        y = y * r + 1.666_666_5e-1;
+        y = y * r + 0.5;
+        y = y * r * r + r + 1.0;
+        let y = y * f32::from_bits(shifted.to_bits().wrapping_add(127) << 23);
+        if self == f32::NEG_INFINITY { 0.0 } else { y }
+    }
+    #[inline(always)]
+    fn ln(self) -> f32 {
+        f32::ln(self)
+    }
+    #[inline(always)]
+    fn sqrt(self) -> f32 {
+        f32::sqrt(self)
+    }
+    #[inline(always)]
+    fn of(x: f64) -> f32 {
+        x as f32
+    }
+    #[inline(always)]
+    fn into_f64(self) -> f64 {
+        self.into()
+    }
+}
+
+impl Real for f64 {
+    const ZERO: Self = 0.0;
+    const ONE: Self = 1.0;
+    const NEG_INFINITY: Self = f64::NEG_INFINITY;
+
+    // The same reduction, and the rational function of Cephes' exp.
+    #[inline(always)]
+    fn exp(self) -> f64 {
+        const ROUND: f64 = 6_755_399_441_055_744.0; // 1.5 * 2^52
+        let x = self.clamp(-708.39, 709.08);
+        let shifted = x * std::f64::consts::LOG2_E + ROUND;
+        let n = shifted - ROUND;
+        let r = x - n * 6.931_457_519_531_25e-1 - n * 1.428_606_820_309_417_2e-6;
+        let rr = r * r;
+        let p = r * ((1.261_771_930_748_105_9e-4 * rr + 3.029_944_077_074_419_6e-2) * rr + 1.0);
+        let q = ((3.001_985_051_386_644_6e-6 * rr + 2.524_483_403_496_841e-3) * rr + 2.272_655_482_081_550_3e-1) * rr + 2.0;
+        let y = 1.0 + 2.0 * p / (q - p);
+        let y = y * f64::from_bits(shifted.to_bits().wrapping_add(1023) << 52);
+        if self == f64::NEG_INFINITY { 0.0 } else { y }
+    }
+    #[inline(always)]
+    fn ln(self) -> f64 {
+        f64::ln(self)
+    }
+    #[inline(always)]
+    fn sqrt(self) -> f64 {
+        f64::sqrt(self)
+    }
+    #[inline(always)]
+    fn of(x: f64) -> f64 {
+        x
+    }
+    #[inline(always)]
+    fn into_f64(self) -> f64 {
+        self
+    }
+}
+
+/// Σ f(i) over `0..n`, in [`LANES`] partial sums.
+#[inline(always)]
+pub fn sum<T: Real>(n: usize, f: impl Fn(usize) -> T) -> T {
+    let mut lanes = [T::ZERO; LANES];
+    let whole = n - n % LANES;
+    for start in (0..whole).step_by(LANES) {
+        for (lane, acc) in lanes.iter_mut().enumerate() {
+            *acc += f(start + lane);
+        }
+    }
+    let mut total = T::ZERO;
+    for lane in lanes {
+        total += lane;
+    }
+    for i in whole..n {
+        total += f(i);
+    }
+    total
+}
+
+/// Σ a_i b_i.
+#[inline(always)]
+pub fn dot<T: Real>(a: &[T], b: &[T]) -> T {
+    let n = a.len().min(b.len());
+    let (a, b) = (&a[..n], &b[..n]);
+    sum(n, |i| a[i] * b[i])
+}
+
+/// The largest element; −∞ for an empty slice.
+#[inline(always)]
+pub fn max<T: Real>(x: &[T]) -> T {
+    let mut lanes = [T::NEG_INFINITY; LANES];
+    let chunks = x.chunks_exact(LANES);
+    let rest = chunks.remainder();
+    for chunk in chunks {
+        for (m, &v) in lanes.iter_mut().zip(chunk) {
+            *m = if v > *m { v } else { *m };
+        }
+    }
+    let mut m = T::NEG_INFINITY;
+    for &v in lanes.iter().chain(rest) {
+        m = if v > m { v } else { m };
+    }
+    m
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exp_agrees_with_the_standard_library() {
+        for i in -8_600..8_800 {
+            let x = i as f32 * 0.01;
+            let (ours, std) = (Real::exp(x), f32::exp(x));
+            assert!((ours - std).abs() <= 3.0 * f32::EPSILON * std, "{x}: {ours} {std}");
+        }
+        for i in -70_000..70_900 {
+            let x = i as f64 * 0.01 + 0.001;
+            let (ours, std) = (Real::exp(x), f64::exp(x));
+            assert!((ours - std).abs() <= 3.0 * f64::EPSILON * std, "{x}: {ours} {std}");
+        }
+        assert_eq!(Real::exp(f32::NEG_INFINITY), 0.0);
+        assert_eq!(Real::exp(f64::NEG_INFINITY), 0.0);
+        assert_eq!(Real::exp(0.0f32), 1.0);
+        assert_eq!(Real::exp(0.0f64), 1.0);
+        assert!(Real::exp(f32::NAN).is_nan() && Real::exp(f64::NAN).is_nan());
+    }
+
+    #[test]
+    fn sums_and_maxima_are_those_of_a_plain_loop() {
+        let x: Vec<f64> = (0..101).map(|i| ((i * 37) % 101) as f64 - 50.0).collect();
+        assert_eq!(sum(x.len(), |i| x[i]), 0.0);
+        assert_eq!(dispatch(|| dot(&x, &x)), x.iter().map(|v| v * v).sum::<f64>());
+        assert_eq!(max(&x), 50.0);
+        assert_eq!(max::<f32>(&[]), f32::NEG_INFINITY);
+    }
+}

@@ -1,0 +1,63 @@
+//! Supervised training on demonstrations: where π_init and the experts come from.
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+use super::{AdamW, AdamWConfig, Gradient, Sequences};
+use crate::method::maximum_likelihood_loss;
+use crate::models::LanguageModel;
+use crate::progress::Progress;
+
+/// The constants of a supervised training: AdamW with a linear warm-up and a cosine decay to zero.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Supervised {
+    pub steps: usize,
+    pub batch: usize,
+    pub learning_rate: f64,
+    pub warmup_steps: usize,
+}
+
+impl Supervised {
+    fn rate(&self, step: usize) -> f64 {
+        let warm = ((step + 1) as f64 / self.warmup_steps.max(1) as f64).min(1.0);
+        let progress = step as f64 / self.steps as f64;
+        self.learning_rate * warm * 0.5 * (1.0 + (std::f64::consts::PI * progress).cos())
+    }
+}
+
+/// Trains `model` on `example(i)`: (prompt, response) for i in `0 .. steps · batch`.
+/// Returns the mean loss a token, in nats, over the last tenth of the steps.
+///
+/// # Errors
+/// A loss that is not a number; the step is named.
+pub fn train_supervised(
+    model: &LanguageModel,
+    config: &Supervised,
+    label: &str,
+    example: impl Fn(u64) -> (Vec<u32>, Vec<u32>),
+) -> Result<f64> {
+    let mut optimizer = AdamW::new(&model.params, AdamWConfig { weight_decay: 0.01, ..Default::default() });
+    let progress = Progress::new(label, config.steps as u64);
+    let (mut last, mut counted) = (0.0, 0);
+    for step in 0..config.steps {
+        let examples: Vec<_> = (0..config.batch).map(|i| example((step * config.batch + i) as u64)).collect();
+        let pairs: Vec<_> = examples.iter().map(|(p, r)| (&p[..], &r[..])).collect();
+        let sequences = Sequences::new(&pairs)?;
+        let log_probs = sequences.log_probs(&model.network, &sequences.hidden(&model.network)?)?;
+        // Per token, so that long demonstrations weigh as they would in pretraining.
+        let loss = maximum_likelihood_loss(&log_probs, sequences.token_count())?;
+        let mut gradient = Gradient::zeros(&model.params);
+        gradient.add(&model.params, &loss.backward()?).with_context(|| format!("{label}, step {step}"))?;
+        gradient.clip(1.0);
+        optimizer.step(&model.params, &gradient, config.rate(step))?;
+        let loss = f64::from(loss.to_scalar::<f32>()?);
+        if step >= config.steps - config.steps.div_ceil(10) {
+            last += loss;
+            counted += 1;
+        }
+        progress.message(&format!("loss {loss:.3}"));
+        progress.inc(1);
+    }
+    progress.finish();
+    Ok(last / counted.max(1) as f64)
+}
