@@ -41,7 +41,7 @@ enum Command {
 
     /// Set up the notebooks' kernel
     ///
-    /// Everything is put into the checkout's folders .qstar and target. The first time takes about ten minutes and
+    /// Everything is put into the checkout's folders .qstar and target. The first time takes about a quarter of an hour and
     /// needs the network. An interrupted set-up goes on where it was.
     Setup,
 
@@ -111,7 +111,10 @@ fn reproduce(project: &Project, how: Reproduce) -> Result<()> {
         found.collect::<Result<_>>()?
     };
     if notebooks.is_empty() {
-        bail!("there are no notebooks in {}", project.notebooks().display());
+        bail!(
+            "there are no notebooks in {}",
+            project.notebooks().display()
+        );
     }
     let kernel = notebook::setup(project)?;
     let how = Reproduction {

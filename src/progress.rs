@@ -165,7 +165,10 @@ fn line(label: &str, done: u64, total: u64, elapsed: Duration, message: &str) ->
     } else {
         let rate = done as f64 / elapsed.as_secs_f64().max(1e-9);
         let percent = 100.0 * done as f64 / total as f64;
-        text.push_str(&format!("{done}/{total} ({percent:.0}%), {} a second", short(rate)));
+        text.push_str(&format!(
+            "{done}/{total} ({percent:.0}%), {} a second",
+            short(rate)
+        ));
         if done > 0 && done < total {
             let left = Duration::from_secs_f64((total - done) as f64 / rate);
             text.push_str(&format!(", {} left", span(left)));
@@ -228,7 +231,10 @@ mod tests {
             "train: 30/100 (30%), 0.500 a second, 2 min 20 s left"
         );
         assert_eq!(line("pip", 0, 0, S(12), "wheel"), "pip: 12 s | wheel");
-        assert_eq!(last_line("train", 100, 100, S(61)), "train: 100/100 in 1 min 01 s");
+        assert_eq!(
+            last_line("train", 100, 100, S(61)),
+            "train: 100/100 in 1 min 01 s"
+        );
     }
 
     #[test]

@@ -6,7 +6,7 @@ use qstar::notebook::{Kernel, Project, setup};
 use qstar::prelude::*;
 use serde_json::{Value, json};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::sync::{Mutex, MutexGuard, OnceLock};
 
@@ -28,12 +28,16 @@ fn kernel() -> (&'static Kernel, MutexGuard<'static, ()>) {
 
 /// Runs cells in a fresh kernel, then asks for completions at the ends of the given codes.
 fn probe(kernel: &Kernel, cells: &[&str], completions: &[&str]) -> Value {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kernel/probe.py");
     let folder = tempfile::tempdir().unwrap();
     let asked = json!({ "folder": folder.path(), "cells": cells, "completions": completions });
+    ask(kernel, "tests/kernel/probe.py", &asked)
+}
+
+/// Gives `asked` to one of our Python scripts and returns its answer.
+fn ask(kernel: &Kernel, script: &str, asked: &Value) -> Value {
     let mut child = kernel
         .command("python")
-        .arg(script)
+        .arg(in_checkout(script))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -42,8 +46,12 @@ fn probe(kernel: &Kernel, cells: &[&str], completions: &[&str]) -> Value {
     stdin.write_all(asked.to_string().as_bytes()).unwrap();
     drop(stdin);
     let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "the probe failed");
+    assert!(output.status.success(), "{script} failed");
     serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn in_checkout(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
 /// Executes a notebook of these cells as `reproduce` does.
@@ -65,7 +73,7 @@ fn execute(kernel: &Kernel, cells: &[&str]) -> (Output, Value) {
     std::fs::write(&source, notebook.to_string()).unwrap();
     let output = kernel
         .command("python")
-        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/notebook/execute.py"))
+        .arg(in_checkout("src/notebook/execute.py"))
         .args([&source, &target])
         .output()
         .unwrap();
@@ -100,13 +108,19 @@ fn types_are_inferred_and_cells_are_quick() {
         ],
         &[],
     );
-    println!("kernel ready after {:.1} s", answer["ready"].as_f64().unwrap());
+    println!(
+        "kernel ready after {:.1} s",
+        answer["ready"].as_f64().unwrap()
+    );
     for (at, cell) in answer["cells"].as_array().unwrap().iter().enumerate() {
         println!("cell {at}: {:.2} s", cell["seconds"].as_f64().unwrap());
     }
     assert_ran(&answer);
     let html = answer["cells"][5]["data"]["text/html"].as_str().unwrap();
-    assert!(html.contains("<td style=\"text-align:right\">1.5</td>"), "{html}");
+    assert!(
+        html.contains("<td style=\"text-align:right\">1.5</td>"),
+        "{html}"
+    );
     assert_eq!(answer["cells"][7]["stdout"], "2 3 0 4 4 1\n");
     // Several times what a quiet machine needs: this finds a cold build at the start, not a busy machine.
     assert!(answer["ready"].as_f64().unwrap() < 60.0);
@@ -168,41 +182,86 @@ fn a_notebook_that_runs_is_written_with_its_outputs() {
     let complaint = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}\n{complaint}");
     assert!(said.contains("    x = 42"), "{said}");
-    assert_eq!(notebook["cells"][2]["outputs"][0]["text"], "x = 42\n");
-    assert_eq!(notebook["cells"][3]["outputs"][0]["data"]["text/plain"], "43");
-    assert_eq!(notebook["cells"][4]["outputs"][0]["data"]["text/html"], "<b>bold</b>");
-    assert_eq!(notebook["cells"][5]["outputs"][0]["text"], "large\n");
+    assert_eq!(
+        notebook["cells"][2]["outputs"][0]["text"],
+        json!(["x = 42\n"])
+    );
+    assert_eq!(
+        notebook["cells"][3]["outputs"][0]["data"]["text/plain"],
+        json!(["43"])
+    );
+    assert_eq!(
+        notebook["cells"][4]["outputs"][0]["data"]["text/html"],
+        json!(["<b>bold</b>"])
+    );
+    assert_eq!(
+        notebook["cells"][5]["outputs"][0]["text"],
+        json!(["large\n"])
+    );
     assert_eq!(notebook["cells"][0]["source"], cells[0]);
     assert!(!notebook.to_string().contains("u001e"), "no mark is left");
 }
 
 #[test]
-fn a_notebook_that_fails_says_which_cell_and_why() {
+fn a_notebook_that_fails_names_the_cell_and_is_written() {
+    let (kernel, _one) = kernel();
+    let cells = [
+        "let before = 1;",
+        "bail!(\"the disk is full\");",
+        "let after = 2;",
+    ];
+    let (output, notebook) = execute(kernel, &cells);
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{complaint}");
+    assert!(complaint.contains("cell 2 (bail!"), "{complaint}");
+    assert!(complaint.contains("the disk is full"), "{complaint}");
+    let count = |at: usize| notebook["cells"][at]["execution_count"].clone();
+    assert_eq!(
+        (count(0), count(1), count(2)),
+        (json!(1), json!(2), json!(null))
+    );
+}
+
+#[test]
+fn whatever_stops_a_cell_is_a_failure() {
     let (kernel, _one) = kernel();
     let cases = [
-        ("a compile error", "let n: u32 = \"text\";", "mismatched types"),
-        ("a panic", "let v = vec![1];\nlet n = v[3];", "index out of bounds"),
-        ("an error", "let n = \"x\".parse::<u32>()?;", "invalid digit"),
-        ("an error of anyhow", "bail!(\"the disk is full\");", "the disk is full"),
+        ("let n: u32 = \"text\";", Some("mismatched types")),
+        ("let fine = 1;", None),
+        ("eprintln!(\"12% done\");", None),
         (
-            "an error at the end of a block",
+            "let v = vec![1];\nlet n = v[3];",
+            Some("index out of bounds"),
+        ),
+        ("let n = \"x\".parse::<u32>()?;", Some("invalid digit")),
+        ("bail!(\"the disk is full\");", Some("the disk is full")),
+        (
             "for word in [\"1\", \"x\"] {\n    let n = word.parse::<u32>()?;\n}",
-            "invalid digit",
+            Some("invalid digit"),
         ),
+        ("\"x\".parse::<u32>()?", Some("invalid digit")),
         (
-            "another thread's panic",
-            "let handle = std::thread::spawn(|| panic!(\"far away\"));\nlet result = handle.join().is_ok();",
-            "far away",
+            "let handle = std::thread::spawn(|| panic!(\"far away\"));\nlet ok = handle.join().is_ok();",
+            Some("far away"),
         ),
-        ("a process that ends", "std::process::exit(3);", "exit status: 3"),
+        ("println!(\"{fine}\"); // variables live on", None),
+        ("std::process::exit(3);", Some("exit status: 3")),
+        ("let still = \"works\";", None),
     ];
-    for (what, code, expected) in cases {
-        let (output, notebook) = execute(kernel, &["let before = 1;", code, "let after = 2;"]);
-        let complaint = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(1), "{what}: {complaint}");
-        assert!(complaint.contains("cell 2"), "{what}: {complaint}");
-        assert!(complaint.contains(expected), "{what}: {complaint}");
-        let count = |at: usize| notebook["cells"][at]["execution_count"].clone();
-        assert_eq!((count(1), count(2)), (json!(2), json!(null)), "{what}");
+    let codes: Vec<&str> = cases.iter().map(|(code, _)| *code).collect();
+    let folder = tempfile::tempdir().unwrap();
+    let asked = json!({
+        "folder": folder.path(), "codes": codes, "execute": in_checkout("src/notebook/execute.py"),
+    });
+    let reasons = ask(kernel, "tests/kernel/reasons.py", &asked);
+    for (at, (code, expected)) in cases.into_iter().enumerate() {
+        let reason = reasons[at].as_str();
+        match expected {
+            None => assert_eq!(reason, None, "{code}"),
+            Some(text) => {
+                let reason = reason.unwrap_or_else(|| panic!("no failure: {code}"));
+                assert!(reason.contains(text), "{code}: {reason}");
+            }
+        }
     }
 }

@@ -15,7 +15,9 @@ import copy
 import os
 import queue
 import re
+import subprocess
 import sys
+import tempfile
 import time
 
 import nbformat
@@ -46,16 +48,26 @@ def main():
 
 def execute(notebook, folder):
     """Runs all code cells. Returns what failed, or None."""
+    with tempfile.TemporaryFile("w+", errors="replace") as own_words:
+        return execute_with(notebook, folder, own_words)
+
+
+def execute_with(notebook, folder, own_words):
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     for cell in cells:
         cell.outputs, cell.execution_count = [], None
     manager = KernelManager(kernel_name=KERNEL)
-    manager.start_kernel(cwd=folder)
+    # What the kernel's own process says is no cell's output.
+    manager.start_kernel(cwd=folder, stdout=subprocess.DEVNULL, stderr=own_words)
     client = manager.client()
     try:
         client.start_channels()
         begun = time.monotonic()
-        client.wait_for_ready(timeout=START_TIMEOUT)
+        try:
+            client.wait_for_ready(timeout=START_TIMEOUT)
+        except RuntimeError as error:
+            own_words.seek(0)
+            return f"the kernel did not start: {error}" + indented(own_words.read())
         print(f"kernel ready after {time.monotonic() - begun:.1f} s", flush=True)
         notebook.metadata["kernelspec"] = {
             "name": KERNEL,
@@ -107,11 +119,11 @@ class Run:
         """The code with the statement that prints the mark, where a statement can follow.
 
         A cell that ends with an expression shows its value, and a statement after it would hide that value: such a
-        cell has no mark, and its value tells that it ran.
+        cell has no mark, and its value tells that it ran. (An expression with a value must not end with a brace.)
         """
         last = last_code_line(self.cell.source)
         if last.endswith((";", "}")) or last.startswith(":"):
-            return f'{self.cell.source}\n;println!("{self.mark}");', True
+            return f'{self.cell.source}\nprintln!("{self.mark}");', True
         return self.cell.source, False
 
     def listen(self, request):

@@ -30,10 +30,7 @@ impl Kernel {
     /// Writes the kernel's files for these libraries.
     pub(super) fn write(project: &Project, libraries: &Libraries) -> Result<Self> {
         let config = project.made("config");
-        write_if_changed(
-            &config.join("evcxr.toml"),
-            &evcxr_toml(project, libraries)?,
-        )?;
+        write_if_changed(&config.join("evcxr.toml"), &evcxr_toml(project, libraries)?)?;
         let spec = json!({
             "argv": [project.kernel_binary(), "--control_file", "{connection_file}"],
             "display_name": "Rust (qstar)",

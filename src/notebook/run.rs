@@ -70,10 +70,7 @@ pub fn execute(
         .status()
         .context("the project's Python cannot be started: run `qstar setup`")?;
     if !status.success() {
-        bail!(
-            "{} did not run to its end ({status})",
-            notebook.display()
-        );
+        bail!("{} did not run to its end ({status})", notebook.display());
     }
     Ok(())
 }

@@ -56,11 +56,7 @@ fn lock(project: &Project) -> Result<File> {
     if !take(libc::LOCK_EX | libc::LOCK_NB) {
         println!("waiting for another set-up in this checkout");
         if !take(libc::LOCK_EX) {
-            bail!(
-                "{}: {}",
-                path.display(),
-                std::io::Error::last_os_error()
-            );
+            bail!("{}: {}", path.display(), std::io::Error::last_os_error());
         }
     }
     Ok(file)
@@ -140,8 +136,14 @@ fn python(project: &Project) -> Result<()> {
         venv.arg("--clear");
     }
     venv.arg(project.made("venv"));
-    child::run("Making a Python environment", &mut venv, &log_venv, &progress, |_, _| {})
-        .context("if the module ensurepip is missing, install your system's package python3-venv")?;
+    child::run(
+        "Making a Python environment",
+        &mut venv,
+        &log_venv,
+        &progress,
+        |_, _| {},
+    )
+    .context("if the module ensurepip is missing, install your system's package python3-venv")?;
 
     let cache = project.made("pip");
     let mut pip = child::command(&python);
@@ -151,12 +153,18 @@ fn python(project: &Project) -> Result<()> {
         .env("PIP_DISABLE_PIP_VERSION_CHECK", "1")
         .env("PYTHONNOUSERSITE", "1");
     let log_pip = log(project, "pip")?;
-    child::run("Installing JupyterLab", &mut pip, &log_pip, &progress, |line, progress| {
-        if let Some(package) = line.trim().strip_prefix("Collecting ") {
-            progress.message(package);
-            progress.inc(1);
-        }
-    })?;
+    child::run(
+        "Installing JupyterLab",
+        &mut pip,
+        &log_pip,
+        &progress,
+        |line, progress| {
+            if let Some(package) = line.trim().strip_prefix("Collecting ") {
+                progress.message(package.split(" (").next().unwrap_or(package));
+                progress.inc(1);
+            }
+        },
+    )?;
     progress.finish();
     stamp.set()?;
     // It is there for an installation that is interrupted, and only for that.
@@ -168,17 +176,11 @@ fn python(project: &Project) -> Result<()> {
 fn system_python() -> Result<String> {
     let python = std::env::var("QSTAR_PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let (major, minor) = OLDEST_PYTHON;
-    let version = ask(
-        &python,
-        &["-c", "import sys; print(*sys.version_info[:2])"],
-    )
-    .with_context(|| {
-        format!("JupyterLab needs Python {major}.{minor} or newer; QSTAR_PYTHON can name one")
-    })?;
-    let numbers: Vec<u32> = version
-        .split_whitespace()
-        .flat_map(str::parse)
-        .collect();
+    let version =
+        ask(&python, &["-c", "import sys; print(*sys.version_info[:2])"]).with_context(|| {
+            format!("JupyterLab needs Python {major}.{minor} or newer; QSTAR_PYTHON can name one")
+        })?;
+    let numbers: Vec<u32> = version.split_whitespace().flat_map(str::parse).collect();
     if numbers.as_slice() < [major, minor].as_slice() {
         bail!(
             "`{python}` is Python {}: JupyterLab needs {major}.{minor} or newer. \

@@ -2,6 +2,7 @@
 
 import json
 import queue
+import subprocess
 import sys
 import time
 
@@ -12,7 +13,7 @@ def main():
     asked = json.load(sys.stdin)
     begun = time.monotonic()
     manager = KernelManager(kernel_name="rust-qstar")
-    manager.start_kernel(cwd=asked["folder"])
+    manager.start_kernel(cwd=asked["folder"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     client = manager.client()
     client.start_channels()
     try:
