@@ -2,7 +2,12 @@
 
 use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
+use qstar::experiment::{Preset, World};
+use qstar::method::Method;
 use qstar::notebook::{self, Project, Reproduction};
+use qstar::progress::Progress;
+use qstar::record;
+use qstar::train::{Run, RunSpec};
 use std::path::PathBuf;
 
 /// From which distribution should RLHF draw its responses?
@@ -45,6 +50,11 @@ enum Command {
     /// needs the network. An interrupted set-up goes on where it was.
     Setup,
 
+    /// Train one policy with one method and write its run to data/runs
+    ///
+    /// A run that was interrupted goes on from its checkpoint; a finished one is not run again.
+    Train(Train),
+
     /// Train the embedded world's two models again: data/micro/initial and data/micro/expert
     MakeMicro,
 }
@@ -68,6 +78,32 @@ struct Reproduce {
     output: Option<PathBuf>,
 }
 
+#[derive(Args)]
+struct Train {
+    /// The task: micro (embedded) or stories (a small real model from the hub)
+    #[arg(long, default_value = "micro")]
+    task: String,
+
+    /// The method: reinforce, on_policy, sft or qstar
+    #[arg(long, default_value = "qstar")]
+    method: String,
+
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+
+    /// The scale: a file of data/presets, without its ending
+    #[arg(long, value_name = "NAME", default_value = "micro")]
+    preset: String,
+
+    /// Steps, if not those of the preset
+    #[arg(long)]
+    steps: Option<u64>,
+
+    /// The folder of the runs' folders [default: data/runs]
+    #[arg(long, value_name = "DIR")]
+    runs: Option<PathBuf>,
+}
+
 fn main() -> Result<()> {
     let (name, one) = qstar::machine::ONE_THREAD;
     if std::env::var_os(name).is_none() {
@@ -80,6 +116,7 @@ fn main() -> Result<()> {
     match cli.command {
         Command::Reproduce(how) => reproduce(&project, how),
         Command::Lab { arguments } => notebook::lab(&notebook::setup(&project)?, &arguments),
+        Command::Train(how) => train(&project, how),
         Command::MakeMicro => {
             for made in qstar::experiment::make_micro(&project.root().join("data"))? {
                 println!("{}: loss {:.4} nats a token; held-out reward at temperature 1:", made.name, made.loss);
@@ -122,4 +159,24 @@ fn reproduce(project: &Project, how: Reproduce) -> Result<()> {
         output: how.output,
     };
     notebook::reproduce(&kernel, &notebooks, &how)
+}
+
+fn train(project: &Project, how: Train) -> Result<()> {
+    let data = project.root().join("data");
+    let preset = Preset::load(&data, &how.preset)?;
+    let (world, size) = match how.task.as_str() {
+        "micro" => (World::micro(&data)?, preset.micro),
+        "stories" => (World::stories(&data)?, preset.stories),
+        other => bail!("unknown task {other:?}; known are micro, stories"),
+    };
+    let mut config = size.run;
+    config.steps = how.steps.unwrap_or(config.steps);
+    let spec = RunSpec::new(&*world.task, Method::by_name(&how.method)?, how.seed, config, &world.models)?;
+    let run = Run::new(&how.runs.unwrap_or_else(|| data.join("runs")), spec)?;
+    let progress = Progress::new(run.spec.name()?, config.steps);
+    run.train(&*world.task, &world.models, &progress)?;
+    progress.finish();
+    println!("{}", record::evaluations(&run.folder)?.select(["step", "samples", "reward", "kl", "entropy", "ended"])?);
+    println!("{}", run.folder.path().display());
+    Ok(())
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use crate::machine::in_parallel;
+use crate::progress::Progress;
 use crate::models::{Config, Gpt2Config, LanguageModel, hub_file, load_folder, read_llama2_c, save_folder};
 use crate::tasks::micro::{Family, MAX_PROMPT_TOKENS, MAX_RESPONSE_TOKENS, MicroWorld};
 use crate::tasks::stories::{Stories, write_stories};
@@ -41,12 +42,11 @@ impl World {
 /// The repository of the small real model, and its files.
 const STORIES: (&str, [&str; 2]) = ("karpathy/tinyllamas", ["stories260K/stories260K.bin", "stories260K/tok512.bin"]);
 
-/// The stories that prompts and demonstrations are made of, and their longest length in tokens.
-const STORY_COUNT: usize = 1_536;
-const STORY_TOKENS: usize = 320;
+/// The stories that prompts and demonstrations are made of: batches, stories a batch, tokens a story.
+const STORIES_CORPUS: (u64, usize, usize) = (16, 64, 200);
 
 /// The training of the stories' expert.
-const STORIES_EXPERT: Supervised = Supervised { steps: 300, batch: 32, learning_rate: 1e-3, warmup_steps: 20 };
+const STORIES_EXPERT: Supervised = Supervised { steps: 120, batch: 32, learning_rate: 1e-3, warmup_steps: 10 };
 
 impl World {
     /// The small real model, from the hub's cache or from the hub. Its stories and its expert are made
@@ -62,8 +62,16 @@ impl World {
         let corpus: Vec<String> = match std::fs::read_to_string(&path) {
             Ok(text) => serde_json::from_str(&text).with_context(|| format!("{}: remove it, it is made again", path.display()))?,
             Err(_) => {
-                println!("{STORY_COUNT} stories are drawn from the model (once)");
-                let stories = write_stories(&initial.frozen()?, &tokenizer, STORY_COUNT, STORY_TOKENS)?;
+                let (batches, size, tokens) = STORIES_CORPUS;
+                let network = initial.frozen()?;
+                let progress = Progress::new("drawing stories from the model (once)", batches);
+                let stories = in_parallel(2, (0..batches).collect(), |batch| {
+                    let stories = write_stories(&network, &tokenizer, batch, size, tokens);
+                    progress.inc(1);
+                    stories
+                })?
+                .concat();
+                progress.finish();
                 std::fs::create_dir_all(&cache).with_context(|| format!("{}: cannot be made", cache.display()))?;
                 let new = path.with_extension("new");
                 std::fs::write(&new, serde_json::to_string(&stories)?)?;

@@ -1,19 +1,20 @@
-//! Stories: continue a story's first sentence so that two given words appear and the story ends.
+//! Stories: continue a story's first sentence so that three given words appear and the story ends.
 //!
 //! The policy is the LLaMA of 260 thousand parameters that llama2.c's author trained on TinyStories
 //! (Eldan, Li 2023, arXiv:2305.07759). Everything else comes from that model's own stories: their first
-//! sentences are the prompts, and a first sentence with the story's last ones behind it is a
-//! demonstration of a short story that ends.
+//! sentences are the prompts, and a few sentences from anywhere behind them, with an end, are the
+//! demonstrations of short stories that hold the words that were asked for.
 //!
 //! ```text
-//! prompt         happy, tree: Once upon a time, there was a little girl named Lily.
-//! demonstration   They played under the tree and were happy.<s>
+//! prompt         happy, play, park: Once upon a time, there was a little girl named Lily.
+//! demonstration  They went to the park to play. Lily was very happy.<s>
 //! ```
 //!
-//! True reward: 0.3 for each of the two words in the continuation, and 0.4 if the story ends.
+//! True reward: 0.2 for each of the three words in the continuation, and 0.4 if the story ends.
 
 use anyhow::{Context, Result, ensure};
 use rand::Rng;
+use rand::seq::SliceRandom;
 use tokenizers::Tokenizer;
 
 use super::{Prompt, Split, Task};
@@ -28,17 +29,18 @@ const STOP: [u32; 2] = [1, 2];
 const MAX_RESPONSE_TOKENS: usize = 48;
 const MAX_PROMPT_TOKENS: usize = 48;
 
-const WORD_REWARD: f64 = 0.3;
+/// Words that a prompt asks for.
+const ASKED: usize = 3;
+const WORD_REWARD: f64 = 0.2;
 const END_REWARD: f64 = 0.4;
 
 /// One opening in so many is for the test split.
-const HELD_OUT: usize = 8;
+const HELD_OUT: u32 = 8;
 
 /// Words that the model's stories use often.
-const WORDS: [&str; 40] = [
-    "ball", "bear", "bed", "big", "bird", "book", "box", "car", "cat", "dad", "dog", "fish", "flower", "food", "friend",
-    "friends", "fun", "game", "good", "happy", "help", "home", "house", "hugged", "laughed", "learned", "love", "mom",
-    "new", "nice", "park", "play", "played", "sad", "share", "smiled", "together", "toy", "tree", "water",
+const WORDS: [&str; 20] = [
+    "big", "day", "found", "friend", "friends", "fun", "good", "happy", "help", "house", "loved", "mom", "park",
+    "play", "played", "sad", "saw", "together", "toys", "very",
 ];
 
 /// The task, built from a corpus of stories.
@@ -50,34 +52,24 @@ pub struct Stories {
     demonstrations: Vec<Demonstration>,
 }
 
-/// A training opening with a short ending that holds two of the words.
+/// A training opening with a few sentences that hold the words that its prompt asks for.
 struct Demonstration {
     prompt: Vec<u32>,
     response: Vec<u32>,
 }
 
-/// Draws `count` whole stories of at most `max_tokens` tokens from the model, as text.
-/// Stories that did not end are left out.
-pub fn write_stories(model: &Network, tokenizer: &Tokenizer, count: usize, max_tokens: usize) -> Result<Vec<String>> {
-    const BATCH: usize = 64;
-    let mut stories = Vec::new();
-    for batch in 0..count.div_ceil(BATCH) {
-        let sampler = Sampler {
-            proposal: Proposal::Policy,
-            stop_tokens: &STOP,
-            max_response_tokens: max_tokens,
-            seed: batch as u64,
-            purpose: Purpose::Demonstrations,
-            step: 0,
-        };
-        for response in sampler.draw(model, None, &[vec![BOS]], BATCH)? {
-            let tokens = response.tokens();
-            if response.ended {
-                stories.push(decode(tokenizer, &tokens[..tokens.len() - 1])?);
-            }
-        }
-    }
-    Ok(stories)
+/// Draws stories of at most `max_tokens` tokens from the model, as text: batch number `batch` of `size`.
+pub fn write_stories(model: &Network, tokenizer: &Tokenizer, batch: u64, size: usize, max_tokens: usize) -> Result<Vec<String>> {
+    let sampler = Sampler {
+        proposal: Proposal::Policy,
+        stop_tokens: &STOP,
+        max_response_tokens: max_tokens,
+        seed: batch,
+        purpose: Purpose::Demonstrations,
+        step: 0,
+    };
+    let responses = sampler.draw(model, None, &[vec![BOS]], size)?;
+    responses.iter().map(|response| decode(tokenizer, &response.tokens())).collect()
 }
 
 impl Stories {
@@ -87,23 +79,22 @@ impl Stories {
         let mut task = Self { tokenizer, train: Vec::new(), test: Vec::new(), demonstrations: Vec::new() };
         let mut seen = std::collections::HashSet::new();
         for (number, story) in stories.iter().enumerate() {
-            let sentences: Vec<&str> = story.split_inclusive(['.', '!', '?']).map(str::trim).filter(|s| s.len() > 1).collect();
+            let sentences: Vec<&str> = story.split_inclusive(['.', '!', '?']).map(str::trim).collect();
             let [opening, rest @ ..] = &sentences[..] else { continue };
-            if !opening.ends_with('.') || opening.contains('\n') || task.prompt_tokens("together", "friends", opening)?.len() > MAX_PROMPT_TOKENS {
+            let longest = task.prompt_tokens(&["together", "friends", "played"], opening)?.len();
+            if !opening.ends_with('.') || opening.contains('\n') || longest > MAX_PROMPT_TOKENS {
                 continue;
             }
-            // Stories that begin alike fall into one split.
-            let digest = opening.bytes().fold(0usize, |h, b| h.wrapping_mul(31).wrapping_add(b.into()));
-            if digest.is_multiple_of(HELD_OUT) {
-                if seen.insert(opening.to_string()) {
-                    task.test.push(opening.to_string());
-                }
-                continue;
-            }
+            // Stories that begin alike fall into one split (FNV-1a of the opening).
+            let digest = opening.bytes().fold(0x811c_9dc5u32, |h, byte| (h ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+            let held_out = digest.is_multiple_of(HELD_OUT);
             if seen.insert(opening.to_string()) {
-                task.train.push(opening.to_string());
+                let openings = if held_out { &mut task.test } else { &mut task.train };
+                openings.push(opening.to_string());
             }
-            task.demonstrations.extend(task.demonstration(number, opening, rest)?);
+            if !held_out {
+                task.add_demonstrations(number as u64, opening, rest)?;
+            }
         }
         ensure!(
             task.train.len() >= 32 && task.test.len() >= 8 && !task.demonstrations.is_empty(),
@@ -116,27 +107,35 @@ impl Stories {
         Ok(task)
     }
 
-    /// The ending of a story as the continuation of its opening, for two words that it holds.
-    fn demonstration(&self, number: usize, opening: &str, rest: &[&str]) -> Result<Option<Demonstration>> {
-        for take in [3, 2, 1] {
-            let Some(ending) = rest.len().checked_sub(take).map(|from| rest[from..].join(" ")) else { continue };
-            let mut response = self.encode(&ending)?;
-            response.push(BOS);
-            let mut words: Vec<&str> = WORDS.into_iter().filter(|w| contains(&ending, w) && !contains(opening, w)).collect();
-            if response.len() > MAX_RESPONSE_TOKENS || words.len() < 2 {
-                continue;
+    /// Every few sentences in a row that hold enough of the words, asked for three of them.
+    fn add_demonstrations(&mut self, number: u64, opening: &str, rest: &[&str]) -> Result<()> {
+        let mut rng = seed::rng(0, Purpose::Demonstrations, 1, number);
+        for take in 1..=3 {
+            for sentences in rest.windows(take) {
+                let text = sentences.join(" ");
+                let whole = sentences.iter().all(|s| s.len() > 1 && s.ends_with(['.', '!', '?']));
+                let mut words: Vec<&str> =
+                    WORDS.into_iter().filter(|w| contains(&text, w) && !contains(opening, w)).collect();
+                if !whole || words.len() < ASKED {
+                    continue;
+                }
+                let mut response = self.encode(&text)?;
+                response.push(BOS);
+                if response.len() > MAX_RESPONSE_TOKENS {
+                    continue;
+                }
+                words.shuffle(&mut rng);
+                let prompt = self.prompt_tokens(&words[..ASKED], opening)?;
+                self.demonstrations.push(Demonstration { prompt, response });
             }
-            let mut rng = seed::rng(0, Purpose::Demonstrations, 1, number as u64);
-            let first = words.remove(rng.random_range(0..words.len()));
-            let second = words[rng.random_range(0..words.len())];
-            return Ok(Some(Demonstration { prompt: self.prompt_tokens(first, second, opening)?, response }));
         }
-        Ok(None)
+        Ok(())
     }
 
-    /// Demonstration i as (prompt, response); they are gone through again and again.
+    /// Demonstration i as (prompt, response), drawn from all of them.
     pub fn demonstration_at(&self, i: u64) -> (Vec<u32>, Vec<u32>) {
-        let demonstration = &self.demonstrations[i as usize % self.demonstrations.len()];
+        let place = seed::rng(0, Purpose::Demonstrations, 2, i).random_range(0..self.demonstrations.len());
+        let demonstration = &self.demonstrations[place];
         (demonstration.prompt.clone(), demonstration.response.clone())
     }
 
@@ -150,29 +149,24 @@ impl Stories {
         Ok(encoding.get_ids().to_vec())
     }
 
-    fn prompt_tokens(&self, first: &str, second: &str, opening: &str) -> Result<Vec<u32>> {
+    fn prompt_tokens(&self, words: &[&str], opening: &str) -> Result<Vec<u32>> {
         let mut tokens = vec![BOS];
-        tokens.extend(self.encode(&prompt_text(first, second, opening))?);
+        tokens.extend(self.encode(&prompt_text(words, opening))?);
         Ok(tokens)
     }
 
-    /// The words and the opening of a prompt.
-    fn parts(&self, split: Split, index: u64) -> (&'static str, &'static str, &str) {
+    /// The words that a prompt asks for, none of them in its opening, and the opening.
+    fn parts(&self, split: Split, index: u64) -> (Vec<&'static str>, &str) {
         let (openings, stream) = match split {
             Split::Train => (&self.train, 0),
             Split::Test => (&self.test, 1),
         };
         let mut rng = seed::rng(stream, Purpose::Prompts, 0, index);
         let opening = &openings[rng.random_range(0..openings.len())];
-        let mut word = || loop {
-            let word = WORDS[rng.random_range(0..WORDS.len())];
-            if !contains(opening, word) {
-                return word;
-            }
-        };
-        let first = word();
-        let second = std::iter::repeat_with(word).find(|w| *w != first).expect("an endless iterator");
-        (first, second, opening)
+        let mut words: Vec<&str> = WORDS.into_iter().filter(|word| !contains(opening, word)).collect();
+        words.shuffle(&mut rng);
+        words.truncate(ASKED);
+        (words, opening)
     }
 }
 
@@ -194,26 +188,26 @@ impl Task for Stories {
     }
 
     fn prompt(&self, split: Split, index: u64) -> Prompt {
-        let (first, second, opening) = self.parts(split, index);
-        let text = prompt_text(first, second, opening);
-        let tokens = self.prompt_tokens(first, second, opening).expect("the opening was encoded before");
+        let (words, opening) = self.parts(split, index);
+        let text = prompt_text(&words, opening);
+        let tokens = self.prompt_tokens(&words, opening).expect("the opening was encoded before");
         Prompt { split, index, family: "stories", text, tokens }
     }
 
     fn reward(&self, prompt: &Prompt, response: &[u32]) -> f64 {
-        let (first, second, _) = self.parts(prompt.split, prompt.index);
+        let (asked, _) = self.parts(prompt.split, prompt.index);
         let (words, ended) = match response {
             [words @ .., end] if STOP.contains(end) => (words, true),
             words => (words, false),
         };
         let text = decode(&self.tokenizer, words).unwrap_or_default();
-        let found = [first, second].into_iter().filter(|word| contains(&text, word)).count();
+        let found = asked.into_iter().filter(|word| contains(&text, word)).count();
         WORD_REWARD * found as f64 + END_REWARD * f64::from(u8::from(ended))
     }
 }
 
-fn prompt_text(first: &str, second: &str, opening: &str) -> String {
-    format!("{first}, {second}: {opening}")
+fn prompt_text(words: &[&str], opening: &str) -> String {
+    format!("{}: {opening}", words.join(", "))
 }
 
 /// Whether `word` stands in the text as a whole word, in any case.
