@@ -4,6 +4,7 @@ use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
 use qstar::notebook::{self, Project, Reproduction};
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 /// From which distribution should RLHF draw its responses?
 #[derive(Parser)]
@@ -65,8 +66,17 @@ struct Reproduce {
     output: Option<PathBuf>,
 }
 
-fn main() -> Result<()> {
-    let cli = Cli::parse();
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<()> {
     let project = Project::find()?;
     match cli.command {
         Command::Reproduce(how) => reproduce(&project, how),
