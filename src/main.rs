@@ -9,6 +9,7 @@ use qstar::progress::Progress;
 use qstar::record;
 use qstar::train::{Run, RunSpec};
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 /// From which distribution should RLHF draw its responses?
 #[derive(Parser)]
@@ -104,14 +105,23 @@ struct Train {
     runs: Option<PathBuf>,
 }
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
     let (name, one) = qstar::machine::ONE_THREAD;
     if std::env::var_os(name).is_none() {
         // SAFETY: no other thread is running yet.
         unsafe { std::env::set_var(name, one) };
     }
     qstar::machine::keep_memory();
-    let cli = Cli::parse();
+    match run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<()> {
     let project = Project::find()?;
     match cli.command {
         Command::Reproduce(how) => reproduce(&project, how),

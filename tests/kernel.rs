@@ -198,7 +198,9 @@ fn a_notebook_that_runs_is_written_with_its_outputs() {
         notebook["cells"][5]["outputs"][0]["text"],
         json!(["large\n"])
     );
-    assert_eq!(notebook["cells"][0]["source"], cells[0]);
+    let source = notebook["cells"][0]["source"].as_array().unwrap().iter();
+    let source: String = source.filter_map(|line| line.as_str()).collect();
+    assert_eq!(source, cells[0], "the source is as it was");
     assert!(!notebook.to_string().contains("u001e"), "no mark is left");
 }
 

@@ -111,7 +111,7 @@ pub fn make_micro(data: &Path) -> Result<Vec<Made>> {
         n_positions: MAX_PROMPT_TOKENS + MAX_RESPONSE_TOKENS,
         n_embd: 96,
         n_layer: 3,
-        n_head: 3,
+        n_head: 6,
         ..Default::default()
     });
     let make = |name: &'static str, quality: Quality| -> Result<Made> {

@@ -85,6 +85,8 @@ pub fn lab(kernel: &Kernel, arguments: &[String]) -> Result<()> {
         .arg("--ServerApp.root_dir")
         .arg(kernel.project().root())
         .args(["--LabApp.default_url", "/lab/tree/notebooks"])
+        // Looking for language servers runs npm, which writes into the user's home.
+        .arg("--LanguageServerManager.autodetect=False")
         .args(arguments)
         .exec();
     Err(anyhow!(error)).context("JupyterLab cannot be started: run `qstar setup`")

@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.util
+import io
 import json
 import subprocess
 import sys
@@ -24,7 +25,7 @@ def main():
         client.wait_for_ready(timeout=300)
         for number, code in enumerate(asked["codes"], 1):
             cell = nbformat.v4.new_code_cell(code)
-            with contextlib.redirect_stdout(sys.stderr):
+            with contextlib.redirect_stdout(io.StringIO()):
                 reasons.append(execute.Run(manager, client, cell, number).to_its_end())
     finally:
         client.stop_channels()

@@ -1,12 +1,11 @@
 //! Questions: a fact to be found in a context.
 //!
 //! ```text
-//! prompt   questions ann likes red bus ; bob sells soup ; ann sells old drum ; ? ann sells =>
+//! prompt   questions ann likes red bus ; bob sells soup ; cleo sells old drum ; ? cleo sells =>
 //! clean    old drum
 //! ```
 //!
-//! Three or four facts `NAME RELATION [adjective] THING ;`, no two of the same name and relation,
-//! but some that share one of the two. The reward is the F1 of the words against the thing that was
+//! Three or four facts `NAME RELATION [adjective] THING ;` of different names; relations may recur. The reward is the F1 of the words against the thing that was
 //! asked for. Combination: the fact that was asked for.
 
 use rand::Rng;
@@ -38,19 +37,14 @@ struct Fact {
 
 impl Problem {
     pub fn draw(rng: &mut ChaCha8Rng) -> Self {
-        // Two names and two relations: each fact has neighbours that differ from it in one word.
-        let names = distinct(&NAMES, 2, rng);
-        let relations = distinct(&VERBS[..RELATIONS], 2, rng);
-        let keys: Vec<(Word, Word)> = names
-            .iter()
-            .flat_map(|&name| relations.iter().map(move |relation| (name, relation.0)))
-            .collect();
         let count = rng.random_range(3..=4);
+        let names = distinct(&NAMES, count, rng);
         let nouns = distinct(&NOUNS, count, rng);
-        let facts = distinct(&keys, count, rng)
+        let facts = names
             .into_iter()
             .zip(nouns)
-            .map(|((name, relation), noun)| {
+            .map(|(name, noun)| {
+                let relation = pick(&VERBS[..RELATIONS], rng).0;
                 let adjective = rng.random_bool(0.6).then(|| pick(&ADJECTIVES, rng).0);
                 Fact {
                     name,
@@ -137,19 +131,19 @@ mod tests {
             facts: vec![
                 fact("ann", "likes", &["red", "bus"]),
                 fact("bob", "sells", &["soup"]),
-                fact("ann", "sells", &["old", "drum"]),
+                fact("cleo", "sells", &["old", "drum"]),
             ],
             asked: 2,
         };
         assert_eq!(
             problem.question().join(" "),
-            "ann likes red bus ; bob sells soup ; ann sells old drum ; ? ann sells"
+            "ann likes red bus ; bob sells soup ; cleo sells old drum ; ? cleo sells"
         );
         for (answer, reward) in [
             ("old drum", 1.0),
             ("drum", 2.0 / 3.0),
             ("red drum", 0.5),
-            ("ann sells old drum", 2.0 / 3.0),
+            ("cleo sells old drum", 2.0 / 3.0),
             ("red bus", 0.0),
             ("", 0.0),
         ] {
