@@ -1,7 +1,23 @@
 //! What every cell of a notebook sees. Types that a cell binds must be here, or rust-analyzer cannot name them.
 
-pub use crate::display::{Html, Show};
-pub use crate::progress::Progress;
+pub use std::path::{Path, PathBuf};
+
 pub use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 pub use candle_core::{DType, Device, Tensor, Var};
 pub use polars::prelude::{Column, DataFrame};
+
+pub use crate::display::{Html, Show};
+pub use crate::experiment::{Folders, Plan, Preset, Results, Size, World, report};
+pub use crate::method::{
+    ALL as METHODS, Level, Method, ON_POLICY, Objective, Ppo, QSTAR, REINFORCE, SFT, Treatment, Weight,
+};
+pub use crate::metrics::{Interval, bootstrap_gain, t_interval, welch_t};
+pub use crate::mixture::{Moments, Pair, Rule, Solution, Solver, Status};
+pub use crate::models::{Config, Gpt2Config, LanguageModel, LlamaConfig, load_folder, save_folder};
+pub use crate::plot::{self, Figure};
+pub use crate::progress::Progress;
+pub use crate::record::{self, RunFolder};
+pub use crate::rollout::{Draw, Proposal, Response, Sampler};
+pub use crate::tasks::micro::MicroWorld;
+pub use crate::tasks::{Prompt, Quality, Split, Task};
+pub use crate::train::{Models, Run, RunConfig, RunSpec, StepConfig, Supervised, Trainer, train_supervised};

@@ -1,9 +1,12 @@
 //! Plans of experiments: which task, methods and seeds, at which scale.
 
+mod folders;
 mod plan;
 mod preset;
+pub mod report;
 mod world;
 
+pub use folders::Folders;
 pub use plan::{Plan, Results};
 pub use preset::{Preset, Size};
 pub use world::{Made, World, make_micro};

@@ -88,6 +88,22 @@ impl Results {
         self.all(Kind::Samples)
     }
 
+    /// The methods in the order of the plan.
+    pub fn methods(&self) -> Vec<String> {
+        let mut names: Vec<String> = Vec::new();
+        for run in &self.runs {
+            if !names.iter().any(|name| *name == run.spec.method.name) {
+                names.push(run.spec.method.name.to_string());
+            }
+        }
+        names
+    }
+
+    /// The rows of one method, a frame a seed.
+    pub fn of_method(&self, method: &str, kind: Kind) -> Result<Vec<DataFrame>> {
+        self.runs.iter().filter(|run| run.spec.method.name == method).map(|run| run.folder.rows(kind)).collect()
+    }
+
     fn all(&self, kind: Kind) -> Result<DataFrame> {
         let frames: Result<Vec<_>> = self
             .runs

@@ -19,7 +19,7 @@ pub struct World {
 }
 
 /// The training of the embedded models.
-const MICRO: Supervised = Supervised { steps: 5_000, batch: 64, learning_rate: 2e-3, warmup_steps: 100 };
+const MICRO: Supervised = Supervised { steps: 10_000, batch: 32, learning_rate: 2e-3, warmup_steps: 100 };
 
 /// Held-out prompts on which they are measured.
 const HELD_OUT: usize = 1_000;
@@ -119,7 +119,9 @@ pub fn make_micro(data: &Path) -> Result<Vec<Made>> {
         let loss = train_supervised(&model, &MICRO, name, |i| {
             let prompt = world.prompt(Split::Train, (MICRO_SEED << 32) + i);
             let answer = world.demonstration(&prompt, quality, 0);
-            (prompt.tokens, answer)
+            // A language model of the prompt as well: reading it is what has to be learnt.
+            let (family, rest) = prompt.tokens.split_at(1);
+            (family.to_vec(), [rest, &answer].concat())
         })?;
         save_folder(&model, &data.join("micro").join(name))?;
         let network = model.frozen()?;

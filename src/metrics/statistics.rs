@@ -76,11 +76,9 @@ pub fn t_interval(x: &[f64], confidence: f64) -> Result<Interval> {
     })
 }
 
-/// The mean gain `after − before` over seeds (outer) and prompts (inner) with a 95 % percentile interval from the
-/// hierarchical bootstrap: a resample draws seeds with replacement, then within each drawn seed its prompts, and
-/// averages the paired differences per seed and then over the seeds, so that every seed counts the same.
-///
-/// Prompts are drawn anew in each drawn seed, as if every seed had prompts of its own. The interval is a
+/// The mean gain `after − before` over seeds and prompts, `[seed][prompt]`, with a 95 % percentile interval from
+/// the crossed bootstrap: a resample draws seeds and, once for all of them, prompts with replacement, for every
+/// seed is measured on the same held-out prompts (Owen 2007, arXiv:0711.1228). The interval is a
 /// deterministic function of its arguments, whatever the number of threads. With one or two seeds there is little
 /// or nothing to resample on the outer level, and the interval is too narrow.
 ///
@@ -168,13 +166,18 @@ fn paired_gains(before: &[Vec<f64>], after: &[Vec<f64>]) -> Result<Vec<Vec<f64>>
         before.len(),
         after.len()
     );
-    let mut gains = Vec::with_capacity(before.len());
+    let mut gains: Vec<Vec<f64>> = Vec::with_capacity(before.len());
     for (index, (before, after)) in before.iter().zip(after).enumerate() {
         ensure!(
             before.len() == after.len() && !before.is_empty(),
             "a gain needs the same prompts before and after, at least one: seed number {index} has {} and {}",
             before.len(),
             after.len()
+        );
+        ensure!(
+            before.len() == gains.first().map_or(before.len(), Vec::len),
+            "every seed must be measured on the same prompts: seed number {index} has {}",
+            before.len()
         );
         let of_seed: Vec<f64> = before.iter().zip(after).map(|(b, a)| a - b).collect();
         ensure!(
@@ -187,13 +190,12 @@ fn paired_gains(before: &[Vec<f64>], after: &[Vec<f64>]) -> Result<Vec<Vec<f64>>
 }
 
 fn resampled_mean(gains: &[Vec<f64>], rng: &mut ChaCha8Rng) -> f64 {
+    let count = gains[0].len();
+    let prompts: Vec<usize> = (0..count).map(|_| rng.random_range(0..count)).collect();
     let mut total = 0.0;
     for _ in 0..gains.len() {
-        let prompts = &gains[rng.random_range(0..gains.len())];
-        let sum: f64 = (0..prompts.len())
-            .map(|_| prompts[rng.random_range(0..prompts.len())])
-            .sum();
-        total += sum / prompts.len() as f64;
+        let of_seed = &gains[rng.random_range(0..gains.len())];
+        total += prompts.iter().map(|&prompt| of_seed[prompt]).sum::<f64>() / count as f64;
     }
     total / gains.len() as f64
 }
@@ -356,8 +358,8 @@ mod tests {
         near(gain.high, 3.2, 1e-12);
     }
 
-    /// The variance of a resampled mean is (Var of the seeds' means + mean within-seed variance / prompts) / seeds,
-    /// all with n in the denominator; over many seeds it is normal.
+    /// Where seed and prompt add up, the variance of a resampled mean is Var of the seeds' means / seeds + Var of the
+    /// prompts / prompts, all with n in the denominator; over many of both it is normal.
     #[test]
     fn bootstrap_has_the_width_of_both_levels() {
         let (seeds, prompts) = (30, 20);
@@ -373,18 +375,18 @@ mod tests {
         let spread = |x: &[f64]| variance(x) * (x.len() - 1) as f64 / x.len() as f64;
         let means: Vec<f64> = after.iter().map(|x| mean(x)).collect();
         let within = mean(&after.iter().map(|x| spread(x)).collect::<Vec<_>>());
-        let sd = ((spread(&means) + within / f64::from(prompts)) / f64::from(seeds)).sqrt();
+        let sd = (spread(&means) / f64::from(seeds) + within / f64::from(prompts)).sqrt();
         let gain = bootstrap_gain(&before, &after, 20_000, 5).unwrap();
         near(gain.high - gain.low, 2.0 * 1.959964 * sd, 0.03);
     }
 
     #[test]
     fn bootstrap_is_paired_and_deterministic() {
-        let before = [vec![0.0, 100.0, -50.0], vec![7.0, 3.0]];
-        let after = [vec![0.5, 100.5, -49.5], vec![7.5, 3.5]];
+        let before = [vec![0.0, 100.0, -50.0], vec![7.0, 3.0, 1.0]];
+        let after = [vec![0.5, 100.5, -49.5], vec![7.5, 3.5, 1.5]];
         let gain = bootstrap_gain(&before, &after, 500, 0).unwrap();
         assert_eq!((gain.mean, gain.low, gain.high), (0.5, 0.5, 0.5));
-        let after = [vec![0.9, 100.5, -49.0], vec![7.1, 3.3]];
+        let after = [vec![0.9, 100.5, -49.0], vec![7.1, 3.3, 1.7]];
         let gain = |seed| bootstrap_gain(&before, &after, 500, seed).unwrap();
         assert_eq!(gain(1), gain(1));
         assert_ne!(gain(1), gain(2));
@@ -397,6 +399,8 @@ mod tests {
         assert!(bootstrap_gain(&[vec![]], &[vec![]], 10, 0).is_err());
         assert!(bootstrap_gain(&one, &[vec![1.0], vec![2.0]], 10, 0).is_err());
         assert!(bootstrap_gain(&one, &[vec![1.0, 2.0]], 10, 0).is_err());
+        let uneven = [vec![1.0], vec![2.0, 3.0]];
+        assert!(bootstrap_gain(&uneven, &uneven, 10, 0).is_err());
         assert!(bootstrap_gain(&one, &[vec![f64::NAN]], 10, 0).is_err());
         assert!(bootstrap_gain(&one, &one, 0, 0).is_err());
     }
@@ -433,7 +437,12 @@ mod tests {
         }
 
         #[test]
-        fn a_bootstrap_stays_within_the_gains(x in prop::collection::vec(values(1), 1..5), seed in 0..99u64) {
+        fn a_bootstrap_stays_within_the_gains(
+            x in (1usize..20).prop_flat_map(|prompts| {
+                prop::collection::vec(prop::collection::vec(-100.0..100.0f64, prompts), 1..5)
+            }),
+            seed in 0..99u64,
+        ) {
             let zero: Vec<Vec<f64>> = x.iter().map(|x| vec![0.0; x.len()]).collect();
             let gain = bootstrap_gain(&zero, &x, 50, seed).unwrap();
             let least = x.iter().flatten().copied().fold(f64::INFINITY, f64::min);

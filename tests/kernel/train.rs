@@ -1,14 +1,11 @@
 {
-    let mut bits: Vec<u32> = Vec::new();
-    for _ in 0..50 {
-        let error = x.matmul(&w)?.broadcast_add(&b)?.sub(&y)?;
-        let loss = error.sqr()?.mean_all()?;
-        let gradients = loss.backward()?;
-        for variable in [&w, &b] {
-            let gradient = gradients.get(variable).expect("every variable has a gradient");
-            variable.set(&(variable.as_tensor() - (gradient * 0.1)?)?)?;
-        }
-        bits.push(loss.to_scalar::<f32>()?.to_bits());
-    }
-    bits
+    let world = MicroWorld::new()?;
+    let before = model.params.digest()?;
+    let config = Supervised { steps: 5, batch: 8, learning_rate: 1e-3, warmup_steps: 1 };
+    let loss = train_supervised(&model, &config, "training", |i| {
+        let prompt = world.prompt(Split::Train, i);
+        let answer = world.demonstration(&prompt, Quality::Clean, 0);
+        (prompt.tokens, answer)
+    })?;
+    (loss.to_bits(), before, model.params.digest()?)
 }
