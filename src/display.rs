@@ -88,11 +88,7 @@ pub fn escape(text: &str) -> String {
 pub fn frame_html(frame: &DataFrame) -> String {
     let height = frame.height();
     let rows = shown_rows(height);
-    let columns: Vec<Cells> = frame
-        .columns()
-        .iter()
-        .map(|column| Cells::of(column, &rows))
-        .collect();
+    let columns: Vec<Cells> = frame.columns().iter().map(|column| Cells::of(column, &rows)).collect();
 
     let mut html = String::from("<table><thead><tr>");
     for (column, cells) in frame.columns().iter().zip(&columns) {
@@ -141,16 +137,10 @@ struct Cells {
 
 impl Cells {
     fn of(column: &Column, rows: &[usize]) -> Self {
-        let values: Vec<AnyValue> = rows
-            .iter()
-            .map(|row| column.get(*row).unwrap_or(AnyValue::Null))
-            .collect();
+        let values: Vec<AnyValue> = rows.iter().map(|row| column.get(*row).unwrap_or(AnyValue::Null)).collect();
         if !column.dtype().is_primitive_numeric() {
             let texts = values.iter().map(text_html).collect();
-            return Self {
-                align: "left",
-                texts,
-            };
+            return Self { align: "left", texts };
         }
         let floats: Vec<Option<f64>> = values.iter().map(AnyValue::extract::<f64>).collect();
         let texts = if column.dtype().is_float() {
@@ -160,10 +150,7 @@ impl Cells {
         } else {
             values.iter().map(text_html).collect()
         };
-        Self {
-            align: "right",
-            texts,
-        }
+        Self { align: "right", texts }
     }
 }
 
@@ -206,9 +193,7 @@ impl Numbers {
         let most = (DIGITS - 1 - magnitude).clamp(0, 6) as usize;
         // No more decimals than the values have: 0.3 and 0.5 are not 0.3000 and 0.5000.
         let enough = |decimals: &usize| {
-            sizes
-                .clone()
-                .all(|x| (rounded(x, *decimals) - rounded(x, most)).abs() < 1e-12 * x.max(1e-3))
+            sizes.clone().all(|x| (rounded(x, *decimals) - rounded(x, most)).abs() < 1e-12 * x.max(1e-3))
         };
         let fewest = (0..most).find(enough).unwrap_or(most);
         Self::Decimals(fewest)

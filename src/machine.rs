@@ -28,7 +28,11 @@ pub fn keep_memory() {
 ///
 /// # Errors
 /// The first error of a job, in their order.
-pub fn in_parallel<J: Send, R: Send>(workers: usize, jobs: Vec<J>, work: impl Fn(J) -> Result<R> + Sync) -> Result<Vec<R>> {
+pub fn in_parallel<J: Send, R: Send>(
+    workers: usize,
+    jobs: Vec<J>,
+    work: impl Fn(J) -> Result<R> + Sync,
+) -> Result<Vec<R>> {
     let mut results: Vec<Option<Result<R>>> = jobs.iter().map(|_| None).collect();
     let queue = Mutex::new(jobs.into_iter().zip(results.iter_mut()));
     let failed = std::sync::atomic::AtomicBool::new(false);

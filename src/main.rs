@@ -149,25 +149,15 @@ fn reproduce(project: &Project, how: Reproduce) -> Result<()> {
         let all = project.numbered_notebooks()?;
         all.into_iter().map(|(_, path)| path).collect()
     } else {
-        let numbers = if how.numbers.is_empty() {
-            vec![1]
-        } else {
-            how.numbers
-        };
+        let numbers = if how.numbers.is_empty() { vec![1] } else { how.numbers };
         let found = numbers.iter().map(|number| project.notebook(*number));
         found.collect::<Result<_>>()?
     };
     if notebooks.is_empty() {
-        bail!(
-            "there are no notebooks in {}",
-            project.notebooks().display()
-        );
+        bail!("there are no notebooks in {}", project.notebooks().display());
     }
     let kernel = notebook::setup(project)?;
-    let how = Reproduction {
-        preset: how.preset,
-        output: how.output,
-    };
+    let how = Reproduction { preset: how.preset, output: how.output };
     notebook::reproduce(&kernel, &notebooks, &how)
 }
 

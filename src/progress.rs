@@ -47,20 +47,8 @@ impl Progress {
         let on_terminal = std::io::stdout().is_terminal() && std::io::stderr().is_terminal();
         let bar = on_terminal.then(|| bar(&label, total));
         let now = Instant::now();
-        let state = State {
-            done: 0,
-            message: String::new(),
-            told: 0,
-            told_at: now,
-            finished: false,
-        };
-        Self {
-            label,
-            total,
-            started: now,
-            bar,
-            state: Mutex::new(state),
-        }
+        let state = State { done: 0, message: String::new(), told: 0, told_at: now, finished: false };
+        Self { label, total, started: now, bar, state: Mutex::new(state) }
     }
 
     /// `n` more units are done.
@@ -96,17 +84,12 @@ impl Progress {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
-        println!(
-            "{}",
-            last_line(&self.label, state.done, self.total, self.started.elapsed())
-        );
+        println!("{}", last_line(&self.label, state.done, self.total, self.started.elapsed()));
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         // A thread that panicked while it held this lock left plain numbers behind: they are still good.
-        self.state
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     fn tell_if_due(&self, state: &mut State) {
@@ -117,10 +100,7 @@ impl Progress {
         state.told = state.done;
         state.told_at = now;
         let elapsed = now - self.started;
-        println!(
-            "{}",
-            line(&self.label, state.done, self.total, elapsed, &state.message)
-        );
+        println!("{}", line(&self.label, state.done, self.total, elapsed, &state.message));
     }
 }
 
@@ -135,15 +115,9 @@ impl Drop for Progress {
 
 fn bar(label: &str, total: u64) -> ProgressBar {
     let (bar, template) = if total == 0 {
-        (
-            ProgressBar::new_spinner(),
-            "{spinner} {prefix} [{elapsed}] {wide_msg}",
-        )
+        (ProgressBar::new_spinner(), "{spinner} {prefix} [{elapsed}] {wide_msg}")
     } else {
-        (
-            ProgressBar::new(total),
-            "{prefix} {bar:24} {pos}/{len} [{elapsed}, {eta} left] {wide_msg}",
-        )
+        (ProgressBar::new(total), "{prefix} {bar:24} {pos}/{len} [{elapsed}, {eta} left] {wide_msg}")
     };
     let style = ProgressStyle::with_template(template).expect("the template is valid");
     bar.set_style(style);
@@ -165,10 +139,7 @@ fn line(label: &str, done: u64, total: u64, elapsed: Duration, message: &str) ->
     } else {
         let rate = done as f64 / elapsed.as_secs_f64().max(1e-9);
         let percent = 100.0 * done as f64 / total as f64;
-        text.push_str(&format!(
-            "{done}/{total} ({percent:.0}%), {} a second",
-            short(rate)
-        ));
+        text.push_str(&format!("{done}/{total} ({percent:.0}%), {} a second", short(rate)));
         if done > 0 && done < total {
             let left = Duration::from_secs_f64((total - done) as f64 / rate);
             text.push_str(&format!(", {} left", span(left)));
@@ -226,15 +197,9 @@ mod tests {
 
     #[test]
     fn lines_hold_rate_and_time_left() {
-        assert_eq!(
-            line("train", 30, 100, S(60), ""),
-            "train: 30/100 (30%), 0.500 a second, 2 min 20 s left"
-        );
+        assert_eq!(line("train", 30, 100, S(60), ""), "train: 30/100 (30%), 0.500 a second, 2 min 20 s left");
         assert_eq!(line("pip", 0, 0, S(12), "wheel"), "pip: 12 s | wheel");
-        assert_eq!(
-            last_line("train", 100, 100, S(61)),
-            "train: 100/100 in 1 min 01 s"
-        );
+        assert_eq!(last_line("train", 100, 100, S(61)), "train: 100/100 in 1 min 01 s");
     }
 
     #[test]

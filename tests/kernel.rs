@@ -35,13 +35,8 @@ fn probe(kernel: &Kernel, cells: &[&str], completions: &[&str]) -> Value {
 
 /// Gives `asked` to one of our Python scripts and returns its answer.
 fn ask(kernel: &Kernel, script: &str, asked: &Value) -> Value {
-    let mut child = kernel
-        .command("python")
-        .arg(in_checkout(script))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child =
+        kernel.command("python").arg(in_checkout(script)).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut stdin = child.stdin.take().unwrap();
     stdin.write_all(asked.to_string().as_bytes()).unwrap();
     drop(stdin);
@@ -71,12 +66,8 @@ fn execute(kernel: &Kernel, cells: &[&str]) -> (Output, Value) {
     let source = folder.path().join("in.ipynb");
     let target = folder.path().join("out/out.ipynb");
     std::fs::write(&source, notebook.to_string()).unwrap();
-    let output = kernel
-        .command("python")
-        .arg(in_checkout("src/notebook/execute.py"))
-        .args([&source, &target])
-        .output()
-        .unwrap();
+    let output =
+        kernel.command("python").arg(in_checkout("src/notebook/execute.py")).args([&source, &target]).output().unwrap();
     let written = std::fs::read_to_string(&target).expect("the notebook is always written");
     (output, serde_json::from_str(&written).unwrap())
 }
@@ -108,19 +99,13 @@ fn types_are_inferred_and_cells_are_quick() {
         ],
         &[],
     );
-    println!(
-        "kernel ready after {:.1} s",
-        answer["ready"].as_f64().unwrap()
-    );
+    println!("kernel ready after {:.1} s", answer["ready"].as_f64().unwrap());
     for (at, cell) in answer["cells"].as_array().unwrap().iter().enumerate() {
         println!("cell {at}: {:.2} s", cell["seconds"].as_f64().unwrap());
     }
     assert_ran(&answer);
     let html = answer["cells"][5]["data"]["text/html"].as_str().unwrap();
-    assert!(
-        html.contains("<td style=\"text-align:right\">1.5</td>"),
-        "{html}"
-    );
+    assert!(html.contains("<td style=\"text-align:right\">1.5</td>"), "{html}");
     assert_eq!(answer["cells"][7]["stdout"], "2 3 0 4 4 1\n");
     // Several times what a quiet machine needs: this finds a cold build at the start, not a busy machine.
     assert!(answer["ready"].as_f64().unwrap() < 60.0);
@@ -180,22 +165,10 @@ fn a_notebook_that_runs_is_written_with_its_outputs() {
     let complaint = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}\n{complaint}");
     assert!(said.contains("    x = 42"), "{said}");
-    assert_eq!(
-        notebook["cells"][2]["outputs"][0]["text"],
-        json!(["x = 42\n"])
-    );
-    assert_eq!(
-        notebook["cells"][3]["outputs"][0]["data"]["text/plain"],
-        json!(["43"])
-    );
-    assert_eq!(
-        notebook["cells"][4]["outputs"][0]["data"]["text/html"],
-        json!(["<b>bold</b>"])
-    );
-    assert_eq!(
-        notebook["cells"][5]["outputs"][0]["text"],
-        json!(["large\n"])
-    );
+    assert_eq!(notebook["cells"][2]["outputs"][0]["text"], json!(["x = 42\n"]));
+    assert_eq!(notebook["cells"][3]["outputs"][0]["data"]["text/plain"], json!(["43"]));
+    assert_eq!(notebook["cells"][4]["outputs"][0]["data"]["text/html"], json!(["<b>bold</b>"]));
+    assert_eq!(notebook["cells"][5]["outputs"][0]["text"], json!(["large\n"]));
     let source = notebook["cells"][0]["source"].as_array().unwrap().iter();
     let source: String = source.filter_map(|line| line.as_str()).collect();
     assert_eq!(source, cells[0], "the source is as it was");
@@ -205,21 +178,14 @@ fn a_notebook_that_runs_is_written_with_its_outputs() {
 #[test]
 fn a_notebook_that_fails_names_the_cell_and_is_written() {
     let (kernel, _one) = kernel();
-    let cells = [
-        "let before = 1;",
-        "bail!(\"the disk is full\");",
-        "let after = 2;",
-    ];
+    let cells = ["let before = 1;", "bail!(\"the disk is full\");", "let after = 2;"];
     let (output, notebook) = execute(kernel, &cells);
     let complaint = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{complaint}");
     assert!(complaint.contains("cell 2 (bail!"), "{complaint}");
     assert!(complaint.contains("the disk is full"), "{complaint}");
     let count = |at: usize| notebook["cells"][at]["execution_count"].clone();
-    assert_eq!(
-        (count(0), count(1), count(2)),
-        (json!(1), json!(2), json!(null))
-    );
+    assert_eq!((count(0), count(1), count(2)), (json!(1), json!(2), json!(null)));
 }
 
 #[test]
@@ -229,16 +195,10 @@ fn whatever_stops_a_cell_is_a_failure() {
         ("let n: u32 = \"text\";", Some("mismatched types")),
         ("let fine = 1;", None),
         ("eprintln!(\"12% done\");", None),
-        (
-            "let v = vec![1];\nlet n = v[3];",
-            Some("index out of bounds"),
-        ),
+        ("let v = vec![1];\nlet n = v[3];", Some("index out of bounds")),
         ("let n = \"x\".parse::<u32>()?;", Some("invalid digit")),
         ("bail!(\"the disk is full\");", Some("the disk is full")),
-        (
-            "for word in [\"1\", \"x\"] {\n    let n = word.parse::<u32>()?;\n}",
-            Some("invalid digit"),
-        ),
+        ("for word in [\"1\", \"x\"] {\n    let n = word.parse::<u32>()?;\n}", Some("invalid digit")),
         ("\"x\".parse::<u32>()?", Some("invalid digit")),
         (
             "let handle = std::thread::spawn(|| panic!(\"far away\"));\nlet ok = handle.join().is_ok();",

@@ -4,8 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use proptest::prelude::*;
 use qstar::tasks::micro::{
-    CLEAN_SHARE, EOS, Family, MAX_PROMPT_TOKENS, MAX_RESPONSE_TOKENS, MicroWorld, PAD,
-    PREFERENCE_TEMPERATURE,
+    CLEAN_SHARE, EOS, Family, MAX_PROMPT_TOKENS, MAX_RESPONSE_TOKENS, MicroWorld, PAD, PREFERENCE_TEMPERATURE,
 };
 use qstar::tasks::{Prompt, Quality, Split, Task};
 
@@ -23,24 +22,15 @@ fn prompts(world: &MicroWorld, family: usize, count: u64) -> impl Iterator<Item 
 }
 
 fn ids(world: &MicroWorld, text: &str) -> Vec<u32> {
-    world
-        .tokenizer()
-        .encode(text, false)
-        .unwrap()
-        .get_ids()
-        .to_vec()
+    world.tokenizer().encode(text, false).unwrap().get_ids().to_vec()
 }
 
 #[test]
 fn the_first_prompts_are_committed() {
     let world = world();
-    let train: Vec<String> = (0..5)
-        .map(|index| world.prompt(Split::Train, index).text)
-        .collect();
+    let train: Vec<String> = (0..5).map(|index| world.prompt(Split::Train, index).text).collect();
     assert_eq!(train, TRAIN_LITERALS);
-    let test: Vec<String> = (0..5)
-        .map(|index| world.prompt(Split::Test, index).text)
-        .collect();
+    let test: Vec<String> = (0..5).map(|index| world.prompt(Split::Test, index).text).collect();
     assert_eq!(test, TEST_LITERALS);
 }
 
@@ -70,10 +60,7 @@ fn two_worlds_are_one() {
                 first.demonstration(&prompt, Quality::Mixed, draw),
                 second.demonstration(&prompt, Quality::Mixed, draw)
             );
-            assert_eq!(
-                first.preference(&prompt, draw),
-                second.preference(&prompt, draw)
-            );
+            assert_eq!(first.preference(&prompt, draw), second.preference(&prompt, draw));
         }
     }
 }
@@ -95,12 +82,7 @@ fn each_family_has_ten_thousand_train_prompts() {
     let world = world();
     for (place, family) in Family::ALL.iter().enumerate() {
         let distinct: HashSet<String> = prompts(&world, place, 20_000).map(|p| p.text).collect();
-        assert!(
-            distinct.len() >= 10_000,
-            "{}: {}",
-            family.name(),
-            distinct.len()
-        );
+        assert!(distinct.len() >= 10_000, "{}: {}", family.name(), distinct.len());
     }
 }
 
@@ -125,10 +107,7 @@ fn test_combinations_are_many() {
     let mut combinations: HashMap<&str, HashSet<u64>> = HashMap::new();
     for index in 0..TEST_PROMPTS {
         let prompt = world.prompt(Split::Test, index);
-        combinations
-            .entry(prompt.family)
-            .or_default()
-            .insert(world.combination(&prompt));
+        combinations.entry(prompt.family).or_default().insert(world.combination(&prompt));
     }
     for (family, combinations) in combinations {
         assert!(combinations.len() >= 80, "{family}: {}", combinations.len());
@@ -144,11 +123,7 @@ fn prompts_and_demonstrations_are_short() {
         longest = longest.max(prompt.tokens.len());
         for quality in [Quality::Clean, Quality::Mixed] {
             let response = world.demonstration(&prompt, quality, index % 7);
-            assert!(
-                (2..=MAX_RESPONSE_TOKENS).contains(&response.len()),
-                "{}",
-                prompt.text
-            );
+            assert!((2..=MAX_RESPONSE_TOKENS).contains(&response.len()), "{}", prompt.text);
             let (last, words) = response.split_last().unwrap();
             assert_eq!(*last, EOS);
             assert!(words.iter().all(|&id| id != EOS && id != PAD));
@@ -182,17 +157,9 @@ fn mixed_demonstrations_are_half_good() {
         let mean = rewards.iter().sum::<f64>() / count;
         let full = rewards.iter().filter(|&&reward| reward == 1.0).count() as f64 / count;
         let graded: HashSet<u64> = rewards.iter().map(|reward| reward.to_bits()).collect();
-        println!(
-            "{:12} mean {mean:.3}  full {full:.3}  levels {}",
-            family.name(),
-            graded.len()
-        );
+        println!("{:12} mean {mean:.3}  full {full:.3}  levels {}", family.name(), graded.len());
         assert!((0.5..0.6).contains(&mean), "{}: {mean}", family.name());
-        assert!(
-            (CLEAN_SHARE - 0.02..0.45).contains(&full),
-            "{}: {full}",
-            family.name()
-        );
+        assert!((CLEAN_SHARE - 0.02..0.45).contains(&full), "{}: {full}", family.name());
         assert!(graded.len() >= 5, "{}: {}", family.name(), graded.len());
     }
 }
@@ -248,10 +215,7 @@ fn the_chosen_response_follows_bradley_terry() {
         let count = f64::from(count);
         let (frequency, expected) = (f64::from(better) / count, expected / count);
         let error = (expected * (1.0 - expected) / count).sqrt();
-        assert!(
-            (frequency - expected).abs() < 4.0 * error,
-            "{frequency} against {expected}"
-        );
+        assert!((frequency - expected).abs() < 4.0 * error, "{frequency} against {expected}");
     }
 }
 
@@ -261,10 +225,7 @@ fn text_and_tokens_are_the_same() {
     for index in 0..2_000 {
         let prompt = world.prompt(Split::Train, index);
         assert_eq!(ids(&world, &prompt.text), prompt.tokens);
-        assert_eq!(
-            world.tokenizer().decode(&prompt.tokens, false).unwrap(),
-            prompt.text
-        );
+        assert_eq!(world.tokenizer().decode(&prompt.tokens, false).unwrap(), prompt.text);
         let response = world.demonstration(&prompt, Quality::Mixed, 0);
         let text = world.tokenizer().decode(&response, true).unwrap();
         assert_eq!(ids(&world, &text), response[..response.len() - 1]);
@@ -281,14 +242,8 @@ fn every_token_is_used() {
         used.extend(world.demonstration(&prompt, Quality::Clean, 0));
         used.extend(prompt.tokens);
     }
-    let unused: Vec<u32> = (0..world.vocab_size() as u32)
-        .filter(|token| !used.contains(token))
-        .collect();
-    assert!(
-        unused.is_empty(),
-        "{}",
-        world.tokenizer().decode(&unused, false).unwrap()
-    );
+    let unused: Vec<u32> = (0..world.vocab_size() as u32).filter(|token| !used.contains(token)).collect();
+    assert!(unused.is_empty(), "{}", world.tokenizer().decode(&unused, false).unwrap());
 }
 
 proptest! {

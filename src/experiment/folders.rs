@@ -25,7 +25,8 @@ impl Folders {
     /// The current folder lies in no checkout.
     pub fn find() -> Result<Self> {
         let root = Project::find()?.root().to_path_buf();
-        let figures = std::env::var_os("QSTAR_OUTPUT").map_or_else(|| root.join("figures"), |output| PathBuf::from(output).join("figures"));
+        let figures = std::env::var_os("QSTAR_OUTPUT")
+            .map_or_else(|| root.join("figures"), |output| PathBuf::from(output).join("figures"));
         Ok(Self { data: root.join("data"), runs: root.join("data/runs"), figures })
     }
 }

@@ -54,7 +54,9 @@ impl Plan {
                         method: run.spec.method.name.to_string(),
                         seed: run.spec.seed as i64,
                         steps: run.spec.config.steps as i64,
-                        samples: (run.spec.config.steps * (run.spec.config.step.prompts * run.spec.config.step.responses) as u64) as i64,
+                        samples: (run.spec.config.steps
+                            * (run.spec.config.step.prompts * run.spec.config.step.responses) as u64)
+                            as i64,
                         done: run.is_done(),
                     })
                 })
@@ -67,9 +69,14 @@ impl Plan {
     pub fn train(&self) -> Result<Results> {
         keep_memory();
         let runs = self.expand()?;
-        let progress = Progress::new(format!("{}: {} runs", self.world.task.name(), runs.len()), runs.len() as u64 * self.size.run.steps);
+        let progress = Progress::new(
+            format!("{}: {} runs", self.world.task.name(), runs.len()),
+            runs.len() as u64 * self.size.run.steps,
+        );
         let workers = std::thread::available_parallelism().map_or(1, NonZero::get);
-        in_parallel(workers, runs.iter().collect(), |run: &Run| run.train(&*self.world.task, &self.world.models, &progress))?;
+        in_parallel(workers, runs.iter().collect(), |run: &Run| {
+            run.train(&*self.world.task, &self.world.models, &progress)
+        })?;
         progress.finish();
         Ok(Results { runs })
     }

@@ -37,7 +37,13 @@ impl Preset {
         let path = folder.join(format!("{name}.toml"));
         let text = std::fs::read_to_string(&path).with_context(|| {
             let mut known: Vec<String> = std::fs::read_dir(&folder)
-                .map(|entries| entries.flatten().map(|e| e.path()).filter_map(|p| Some(p.file_stem()?.to_str()?.to_string())).collect())
+                .map(|entries| {
+                    entries
+                        .flatten()
+                        .map(|e| e.path())
+                        .filter_map(|p| Some(p.file_stem()?.to_str()?.to_string()))
+                        .collect()
+                })
                 .unwrap_or_default();
             known.sort();
             format!("no preset {name:?}: there are {} in {}", known.join(", "), folder.display())

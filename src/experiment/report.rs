@@ -258,8 +258,12 @@ fn arm(results: &Results, method: String) -> Result<Arm> {
         kl.extend(numbers(&evaluations, "kl")?.last());
         entropy.extend(numbers(&evaluations, "entropy")?.last());
     }
-    let seconds: Vec<f64> =
-        results.of_method(&method, Kind::Steps)?.iter().map(|s| numbers(s, "seconds")).collect::<Result<Vec<_>>>()?.concat();
+    let seconds: Vec<f64> = results
+        .of_method(&method, Kind::Steps)?
+        .iter()
+        .map(|s| numbers(s, "seconds"))
+        .collect::<Result<Vec<_>>>()?
+        .concat();
     Ok(Arm { method, before, after, curves, kl: mean(&kl), entropy: mean(&entropy), seconds: mean(&seconds) })
 }
 

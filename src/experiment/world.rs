@@ -3,11 +3,14 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use polars::prelude::DataFrame;
 
 use crate::machine::in_parallel;
+use crate::metrics::mean;
+use crate::models::{Config, Gpt2Config, LanguageModel, Network, hub_file, load_folder, read_llama2_c, save_folder};
 use crate::progress::Progress;
-use crate::models::{Config, Gpt2Config, LanguageModel, hub_file, load_folder, read_llama2_c, save_folder};
-use crate::tasks::micro::{Family, MAX_PROMPT_TOKENS, MAX_RESPONSE_TOKENS, MicroWorld};
+use crate::record::record;
+use crate::tasks::micro::{MAX_PROMPT_TOKENS, MAX_RESPONSE_TOKENS, MicroWorld};
 use crate::tasks::stories::{Stories, write_stories};
 use crate::tasks::{Quality, Split, Task};
 use crate::train::{ALGORITHM, Models, Supervised, evaluate, train_supervised};
@@ -21,8 +24,9 @@ pub struct World {
 /// The training of the embedded models.
 const MICRO: Supervised = Supervised { steps: 10_000, batch: 32, learning_rate: 2e-3, warmup_steps: 100 };
 
-/// Held-out prompts on which they are measured.
+/// Held-out prompts on which they are measured, and the seed of their responses.
 const HELD_OUT: usize = 1_000;
+const HELD_OUT_SEED: u64 = 0;
 
 /// The seed of their first weights and the first prompt that they learn from: far from the prompts of any run.
 const MICRO_SEED: u64 = 20_260;
@@ -49,6 +53,20 @@ const STORIES_CORPUS: (u64, usize, usize) = (16, 64, 200);
 const STORIES_EXPERT: Supervised = Supervised { steps: 120, batch: 32, learning_rate: 1e-3, warmup_steps: 10 };
 
 impl World {
+    /// Mean held-out reward of π_init and of the expert, a row a family.
+    pub fn families(&self, prompts: usize) -> Result<DataFrame> {
+        let rewards = |model: &LanguageModel| family_rewards(&*self.task, &model.frozen()?, prompts);
+        let both = rewards(&self.models.initial)?.into_iter().zip(rewards(&self.models.target)?);
+        let rows: Vec<FamilyRow> =
+            both.map(|((family, initial), (_, expert))| FamilyRow { family, initial, expert }).collect();
+        FamilyRow::frame(&rows)
+    }
+
+    /// [`World::stories`], or a printed reason why there is none.
+    pub fn stories_if_there(data: &Path) -> Option<Self> {
+        Self::stories(data).inspect_err(|error| println!("stories is skipped: {error:#}")).ok()
+    }
+
     /// The small real model, from the hub's cache or from the hub. Its stories and its expert are made
     /// once and kept in `data/cache`.
     ///
@@ -60,7 +78,8 @@ impl World {
         let cache = data.join("cache").join(format!("stories-{}-{}", &initial.params.digest()?[..8], ALGORITHM));
         let path = cache.join("stories.json");
         let corpus: Vec<String> = match std::fs::read_to_string(&path) {
-            Ok(text) => serde_json::from_str(&text).with_context(|| format!("{}: remove it, it is made again", path.display()))?,
+            Ok(text) => serde_json::from_str(&text)
+                .with_context(|| format!("{}: remove it, it is made again", path.display()))?,
             Err(_) => {
                 let (batches, size, tokens) = STORIES_CORPUS;
                 let network = initial.frozen()?;
@@ -92,6 +111,28 @@ impl World {
     }
 }
 
+/// Mean true reward of a model's own responses to held-out prompts at temperature 1, for every family.
+fn family_rewards(task: &dyn Task, network: &Network, prompts: usize) -> Result<Vec<(String, f64)>> {
+    let samples = evaluate(task, network, network, prompts, HELD_OUT_SEED, 0, 0)?.samples;
+    let mut families: Vec<(String, Vec<f64>)> = Vec::new();
+    for sample in samples {
+        match families.iter_mut().find(|(name, _)| *name == sample.family) {
+            Some((_, rewards)) => rewards.push(sample.reward),
+            None => families.push((sample.family, vec![sample.reward])),
+        }
+    }
+    Ok(families.into_iter().map(|(name, rewards)| (name, mean(&rewards))).collect())
+}
+
+record! {
+    /// Where a world's two models stand in one family.
+    pub struct FamilyRow {
+        pub family: String,
+        pub initial: f64,
+        pub expert: f64,
+    }
+}
+
 /// What one embedded model came to.
 #[derive(Debug)]
 pub struct Made {
@@ -111,7 +152,9 @@ pub fn make_micro(data: &Path) -> Result<Vec<Made>> {
         n_positions: MAX_PROMPT_TOKENS + MAX_RESPONSE_TOKENS,
         n_embd: 96,
         n_layer: 3,
-        n_head: 6,
+        n_head: 3,
+        // About 1/sqrt(n_embd): GPT-2's 0.02 is meant for width 768 and learns slowly here.
+        initializer_range: 0.1,
         ..Default::default()
     });
     let make = |name: &'static str, quality: Quality| -> Result<Made> {
@@ -125,12 +168,8 @@ pub fn make_micro(data: &Path) -> Result<Vec<Made>> {
         })?;
         save_folder(&model, &data.join("micro").join(name))?;
         let network = model.frozen()?;
-        let samples = evaluate(&world, &network, &network, HELD_OUT, MICRO_SEED, 0, 0)?.samples;
-        let rewards = Family::ALL.map(|family| {
-            let of_family: Vec<f64> = samples.iter().filter(|s| s.family == family.name()).map(|s| s.reward).collect();
-            (family.name().to_string(), of_family.iter().sum::<f64>() / of_family.len() as f64)
-        });
-        Ok(Made { name, loss, rewards: rewards.to_vec() })
+        let rewards = family_rewards(&world, &network, HELD_OUT)?;
+        Ok(Made { name, loss, rewards })
     };
     let jobs = [("initial", Quality::Mixed), ("expert", Quality::Clean)];
     in_parallel(jobs.len(), jobs.to_vec(), |(name, quality)| make(name, quality))

@@ -33,11 +33,16 @@ pub enum Treatment {
     None,
     Raw,
     /// Clamped into [low, high].
-    Clipped { low: f64, high: f64 },
+    Clipped {
+        low: f64,
+        high: f64,
+    },
     /// Divided by the mean weight of the batch.
     Normalized,
     /// At most `high` (truncated importance sampling, Ionides 2008).
-    Truncated { high: f64 },
+    Truncated {
+        high: f64,
+    },
 }
 
 impl Treatment {

@@ -54,26 +54,15 @@ pub fn sd(x: &[f64]) -> f64 {
 /// ```
 pub fn t_interval(x: &[f64], confidence: f64) -> Result<Interval> {
     ensure!(!x.is_empty(), "an interval of no values");
-    ensure!(
-        confidence > 0.0 && confidence < 1.0,
-        "a confidence lies strictly between 0 and 1: {confidence}"
-    );
+    ensure!(confidence > 0.0 && confidence < 1.0, "a confidence lies strictly between 0 and 1: {confidence}");
     let mean = mean(x);
     if x.len() == 1 {
-        return Ok(Interval {
-            mean,
-            low: f64::NEG_INFINITY,
-            high: f64::INFINITY,
-        });
+        return Ok(Interval { mean, low: f64::NEG_INFINITY, high: f64::INFINITY });
     }
     let n = x.len() as f64;
     let quantile = StudentsT::new(0.0, 1.0, n - 1.0)?.inverse_cdf(0.5 + 0.5 * confidence);
     let half = quantile * sd(x) / n.sqrt();
-    Ok(Interval {
-        mean,
-        low: mean - half,
-        high: mean + half,
-    })
+    Ok(Interval { mean, low: mean - half, high: mean + half })
 }
 
 /// The mean gain `after − before` over seeds and prompts, `[seed][prompt]`, with a 95 % percentile interval from
@@ -94,12 +83,7 @@ pub fn t_interval(x: &[f64], confidence: f64) -> Result<Interval> {
 /// assert!((gain.low - 0.5).abs() < 1e-12 && (gain.high - 0.5).abs() < 1e-12);
 /// # anyhow::Ok(())
 /// ```
-pub fn bootstrap_gain(
-    before: &[Vec<f64>],
-    after: &[Vec<f64>],
-    resamples: usize,
-    seed: u64,
-) -> Result<Interval> {
+pub fn bootstrap_gain(before: &[Vec<f64>], after: &[Vec<f64>], resamples: usize, seed: u64) -> Result<Interval> {
     ensure!(resamples > 0, "a bootstrap needs at least one resample");
     let gains = paired_gains(before, after)?;
     let means: Vec<f64> = gains.iter().map(|prompts| mean(prompts)).collect();
@@ -108,11 +92,7 @@ pub fn bootstrap_gain(
         .map(|resample| resampled_mean(&gains, &mut rng(seed, Purpose::Bootstrap, resample, 0)))
         .collect();
     resampled.sort_by(f64::total_cmp);
-    Ok(Interval {
-        mean: mean(&means),
-        low: quantile(&resampled, 0.025),
-        high: quantile(&resampled, 0.975),
-    })
+    Ok(Interval { mean: mean(&means), low: quantile(&resampled, 0.025), high: quantile(&resampled, 0.975) })
 }
 
 /// Welch's t-test: are the means of two groups of independent draws equal? Their variances may differ.
@@ -135,16 +115,10 @@ pub fn welch_t(a: &[f64], b: &[f64]) -> Result<Welch> {
         a.len(),
         b.len()
     );
-    ensure!(
-        a.iter().chain(b).all(|x| x.is_finite()),
-        "Welch's test of a value that is not finite"
-    );
+    ensure!(a.iter().chain(b).all(|x| x.is_finite()), "Welch's test of a value that is not finite");
     // Squared standard errors of the two means.
     let (u, v) = (variance(a) / a.len() as f64, variance(b) / b.len() as f64);
-    ensure!(
-        u + v > 0.0,
-        "Welch's test of two groups without spread: t is not defined"
-    );
+    ensure!(u + v > 0.0, "Welch's test of two groups without spread: t is not defined");
     let t = (mean(a) - mean(b)) / (u + v).sqrt();
     // With shares of the summed variance instead of the variances themselves, nothing under- or overflows.
     let (su, sv) = (u / (u + v), v / (u + v));
@@ -180,10 +154,7 @@ fn paired_gains(before: &[Vec<f64>], after: &[Vec<f64>]) -> Result<Vec<Vec<f64>>
             before.len()
         );
         let of_seed: Vec<f64> = before.iter().zip(after).map(|(b, a)| a - b).collect();
-        ensure!(
-            of_seed.iter().all(|gain| gain.is_finite()),
-            "seed number {index} has a reward that is not finite"
-        );
+        ensure!(of_seed.iter().all(|gain| gain.is_finite()), "seed number {index} has a reward that is not finite");
         gains.push(of_seed);
     }
     Ok(gains)
@@ -214,12 +185,8 @@ mod tests {
     use proptest::prelude::*;
 
     // Two groups of 15 from the worked examples of Welch's test.
-    const A: [f64; 15] = [
-        27.5, 21.0, 19.0, 23.6, 17.0, 17.9, 16.9, 20.1, 21.9, 22.6, 23.1, 19.6, 19.0, 21.7, 21.4,
-    ];
-    const B: [f64; 15] = [
-        27.1, 22.0, 20.8, 23.4, 23.4, 23.5, 25.8, 22.0, 24.8, 20.2, 21.9, 22.1, 22.9, 30.5, 24.0,
-    ];
+    const A: [f64; 15] = [27.5, 21.0, 19.0, 23.6, 17.0, 17.9, 16.9, 20.1, 21.9, 22.6, 23.1, 19.6, 19.0, 21.7, 21.4];
+    const B: [f64; 15] = [27.1, 22.0, 20.8, 23.4, 23.4, 23.5, 25.8, 22.0, 24.8, 20.2, 21.9, 22.1, 22.9, 30.5, 24.0];
     const FIVE: [f64; 5] = [0.42, 0.47, 0.39, 0.44, 0.51];
 
     fn near(found: f64, expected: f64, relative: f64) {
@@ -239,12 +206,7 @@ mod tests {
     #[test]
     fn t_intervals_are_those_of_scipy() {
         let cases: [(&[f64], f64, f64, f64); 5] = [
-            (
-                &[1.0, 2.0, 3.0],
-                0.95,
-                -0.48413771175033027,
-                4.48413771175033,
-            ),
+            (&[1.0, 2.0, 3.0], 0.95, -0.48413771175033027, 4.48413771175033),
             (&[0.31, 0.35], 0.95, 0.07587590527650623, 0.5841240947234937),
             (&FIVE, 0.95, 0.38869481871726325, 0.5033051812827365),
             (&FIVE, 0.99, 0.3509725525811057, 0.5410274474188941),
@@ -261,10 +223,7 @@ mod tests {
     fn one_value_has_no_width_known() {
         let interval = t_interval(&[0.7], 0.95).unwrap();
         assert_eq!(interval.mean, 0.7);
-        assert_eq!(
-            (interval.low, interval.high),
-            (f64::NEG_INFINITY, f64::INFINITY)
-        );
+        assert_eq!((interval.low, interval.high), (f64::NEG_INFINITY, f64::INFINITY));
     }
 
     #[test]
@@ -282,20 +241,8 @@ mod tests {
     #[test]
     fn welch_is_that_of_scipy() {
         let cases: [WelchCase; 4] = [
-            (
-                &A,
-                &B,
-                -2.8291649048617393,
-                27.879017486855457,
-                0.008551778311418774,
-            ),
-            (
-                &[1.0, 2.0, 3.0],
-                &[2.0, 4.0, 6.0],
-                -1.5491933384829668,
-                2.9411764705882346,
-                0.22088084049409593,
-            ),
+            (&A, &B, -2.8291649048617393, 27.879017486855457, 0.008551778311418774),
+            (&[1.0, 2.0, 3.0], &[2.0, 4.0, 6.0], -1.5491933384829668, 2.9411764705882346, 0.22088084049409593),
             (
                 &[0.1, 0.11, 0.12, 0.09, 0.1],
                 &[5.0, 5.5, 4.8],
@@ -329,11 +276,7 @@ mod tests {
         near(welch.t, -2.0, 1e-15);
         near(welch.df, 1.0, 1e-15);
         // A t of one degree of freedom is a Cauchy: P(|T| > 2) = 1 − 2/π·atan 2.
-        near(
-            welch.p,
-            1.0 - 2.0 / std::f64::consts::PI * 2f64.atan(),
-            1e-10,
-        );
+        near(welch.p, 1.0 - 2.0 / std::f64::consts::PI * 2f64.atan(), 1e-10);
     }
 
     /// With one prompt a seed the bootstrap is the ordinary one. The sum of five draws from 0..=4 is at most 3 with
@@ -366,9 +309,7 @@ mod tests {
         let after: Vec<Vec<f64>> = (0..seeds)
             .map(|s| {
                 let centre = f64::from(s) / 30.0;
-                (0..prompts)
-                    .map(|p| centre + f64::from(p * p % 7))
-                    .collect()
+                (0..prompts).map(|p| centre + f64::from(p * p % 7)).collect()
             })
             .collect();
         let before = vec![vec![0.0; prompts as usize]; seeds as usize];

@@ -135,7 +135,13 @@ impl Pair {
             let (at_0, at_1) = (f(0.0).0, f(1.0).0);
             iterations += 2;
             if at_0 > 0.0 || at_1 < 0.0 || (at_0 == 0.0 && at_1 == 0.0) {
-                let alpha = if at_0.abs() == at_1.abs() { 0.5 } else if at_0.abs() < at_1.abs() { 0.0 } else { 1.0 };
+                let alpha = if at_0.abs() == at_1.abs() {
+                    0.5
+                } else if at_0.abs() < at_1.abs() {
+                    0.0
+                } else {
+                    1.0
+                };
                 return Root { alpha, status: Status::NoRoot, iterations };
             }
         }
@@ -146,7 +152,11 @@ impl Pair {
             if value == 0.0 {
                 return Root { alpha, status: Status::Ok, iterations };
             }
-            if value > 0.0 { high = alpha } else { low = alpha }
+            if value > 0.0 {
+                high = alpha
+            } else {
+                low = alpha
+            }
             let newton = alpha - value / slope;
             let next = if newton > low && newton < high { newton } else { 0.5 * (low + high) };
             // Newton's error after the step is of the order of its square.

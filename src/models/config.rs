@@ -47,6 +47,9 @@ pub struct Gpt2Config {
     pub layer_norm_epsilon: f64,
     #[serde(default)]
     pub activation_function: Gpt2Activation,
+    /// The standard deviation of fresh weights.
+    #[serde(default = "default_initializer_range")]
+    pub initializer_range: f64,
 }
 
 /// The activations that are honoured; another one is an error of the reader.
@@ -68,6 +71,7 @@ impl Default for Gpt2Config {
             n_head: 12,
             layer_norm_epsilon: default_norm_eps(),
             activation_function: Gpt2Activation::GeluNew,
+            initializer_range: default_initializer_range(),
         }
     }
 }
@@ -91,6 +95,10 @@ pub struct LlamaConfig {
 
 fn default_norm_eps() -> f64 {
     1e-5
+}
+
+fn default_initializer_range() -> f64 {
+    0.02
 }
 
 fn default_rope_theta() -> f64 {

@@ -6,9 +6,6 @@ use candle_core::Tensor;
 use super::{CacheShape, Gpt2Config};
 use crate::nn::{self, Heads, KvCache, Linear, Params, Weights};
 
-/// The standard deviation of fresh weights, as in the original.
-const INIT_SD: f32 = 0.02;
-
 pub struct Gpt2 {
     wte: Tensor,
     wpe: Tensor,
@@ -116,20 +113,20 @@ impl LayerNorm {
     }
 }
 
-/// Fresh weights: N(0, 0.02²), the two projections into the residual stream divided by sqrt(2·layers).
+/// Fresh weights: N(0, initializer_range²), the two projections into the residual stream divided by sqrt(2·layers).
 pub fn initialise(config: &Gpt2Config, seed: u64) -> Result<Params> {
-    let width = config.n_embd;
+    let (width, sd) = (config.n_embd, config.initializer_range as f32);
     let mut params = Params::default();
-    params.add_normal("transformer.wte.weight", &[config.vocab_size, width], INIT_SD, seed)?;
-    params.add_normal("transformer.wpe.weight", &[config.n_positions, width], INIT_SD, seed)?;
-    let residual_sd = INIT_SD / (2.0 * config.n_layer as f32).sqrt();
+    params.add_normal("transformer.wte.weight", &[config.vocab_size, width], sd, seed)?;
+    params.add_normal("transformer.wpe.weight", &[config.n_positions, width], sd, seed)?;
+    let residual_sd = sd / (2.0 * config.n_layer as f32).sqrt();
     let mut norms = vec!["transformer.ln_f".to_string()];
     for i in 0..config.n_layer {
         let block = format!("transformer.h.{i}");
         for (part, input, output, sd) in [
-            ("attn.c_attn", width, 3 * width, INIT_SD),
+            ("attn.c_attn", width, 3 * width, sd),
             ("attn.c_proj", width, width, residual_sd),
-            ("mlp.c_fc", width, 4 * width, INIT_SD),
+            ("mlp.c_fc", width, 4 * width, sd),
             ("mlp.c_proj", 4 * width, width, residual_sd),
         ] {
             params.add_normal(&format!("{block}.{part}.weight"), &[input, output], sd, seed)?;

@@ -26,8 +26,8 @@ const SPECIALS: [&str; 3] = ["<unk>", "<s>", "</s>"];
 /// A file that cannot be read, is too short, or does not hold what its header says.
 pub fn read_llama2_c(model: &Path, vocabulary: &Path) -> Result<(LanguageModel, Tokenizer)> {
     let read = |path: &Path| std::fs::read(path).with_context(|| format!("{}: cannot be read", path.display()));
-    let network = read_model(&mut Bytes(&read(model)?))
-        .with_context(|| format!("{}: not a llama2.c model", model.display()))?;
+    let network =
+        read_model(&mut Bytes(&read(model)?)).with_context(|| format!("{}: not a llama2.c model", model.display()))?;
     let tokenizer = read_tokenizer(&mut Bytes(&read(vocabulary)?), network.config.vocab_size())
         .with_context(|| format!("{}: not a llama2.c vocabulary", vocabulary.display()))?;
     Ok((network, tokenizer))
@@ -61,13 +61,21 @@ impl<'a> Bytes<'a> {
 
 fn read_model(file: &mut Bytes) -> Result<LanguageModel> {
     let mut header = [0usize; 7];
-    for (value, name) in header.iter_mut().zip(["dim", "hidden_dim", "n_layers", "n_heads", "n_kv_heads", "vocab_size", "seq_len"]) {
+    for (value, name) in
+        header.iter_mut().zip(["dim", "hidden_dim", "n_layers", "n_heads", "n_kv_heads", "vocab_size", "seq_len"])
+    {
         let field = file.i32()?;
-        ensure!((1..1 << 20).contains(&field), "{name} is {field}; an untied head (a negative vocab_size) is not supported");
+        ensure!(
+            (1..1 << 20).contains(&field),
+            "{name} is {field}; an untied head (a negative vocab_size) is not supported"
+        );
         *value = field as usize;
     }
     let [width, inner, layers, heads, kv_heads, vocab_size, positions] = header;
-    ensure!(width.is_multiple_of(heads) && heads.is_multiple_of(kv_heads), "{heads} heads and {kv_heads} key heads do not divide dim {width}");
+    ensure!(
+        width.is_multiple_of(heads) && heads.is_multiple_of(kv_heads),
+        "{heads} heads and {kv_heads} key heads do not divide dim {width}"
+    );
     let dim = width / heads;
     let mut tensors = BTreeMap::new();
     tensors.insert("model.embed_tokens.weight".to_string(), file.tensor(&[vocab_size, width])?);
@@ -137,9 +145,7 @@ fn read_tokenizer(file: &mut Bytes, vocab_size: usize) -> Result<Tokenizer> {
     }
     merges.sort_by(|a, b| b.0.total_cmp(&a.0)); // stable: equal scores stay in the file's order
     let merges: Vec<_> = merges.into_iter().map(|(_, pair)| pair).collect();
-    let special = |(id, name)| {
-        json!({"id": id, "content": name, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true})
-    };
+    let special = |(id, name)| json!({"id": id, "content": name, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true});
     let description = json!({
         "version": "1.0",
         "added_tokens": SPECIALS.iter().enumerate().map(special).collect::<Vec<_>>(),

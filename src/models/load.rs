@@ -21,7 +21,9 @@ pub fn hub_file(repository: &str, file: &str) -> Result<PathBuf> {
     // `Api::new` would ignore HF_HOME.
     let api = ApiBuilder::from_env().with_progress(false).build()?;
     api.model(repository.to_string()).get(file).with_context(|| {
-        format!("{file} of {repository}: not in the hub's cache and not downloaded (HF_HOME names the folder of the cache)")
+        format!(
+            "{file} of {repository}: not in the hub's cache and not downloaded (HF_HOME names the folder of the cache)"
+        )
     })
 }
 
@@ -29,8 +31,8 @@ pub fn hub_file(repository: &str, file: &str) -> Result<PathBuf> {
 pub fn load_folder(folder: &Path) -> Result<LanguageModel> {
     let path = folder.join(CONFIG);
     let text = fs::read_to_string(&path).with_context(|| format!("{}: cannot be read", path.display()))?;
-    let config: Config =
-        serde_json::from_str(&text).with_context(|| format!("{}: not a configuration that qstar knows", path.display()))?;
+    let config: Config = serde_json::from_str(&text)
+        .with_context(|| format!("{}: not a configuration that qstar knows", path.display()))?;
     let weights = folder.join(WEIGHTS);
     let params = Params::load(&weights, DType::F32)?;
     LanguageModel::from_params(config, params).with_context(|| format!("{}", weights.display()))

@@ -133,7 +133,11 @@ impl Weights {
     /// The tensor `name`, which must have the shape `shape`.
     pub fn get(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
         let Some(tensor) = self.tensors.get(name) else { bail!("weight {name} is missing") };
-        ensure!(tensor.dims() == shape, "weight {name} has shape {:?}, the configuration asks for {shape:?}", tensor.dims());
+        ensure!(
+            tensor.dims() == shape,
+            "weight {name} has shape {:?}, the configuration asks for {shape:?}",
+            tensor.dims()
+        );
         self.used.borrow_mut().insert(name.to_string());
         Ok(tensor.clone())
     }

@@ -47,7 +47,10 @@ impl Turn {
         let (half, head_dim) = (self.rope.head_dim / 2, self.rope.head_dim);
         let last = self.starts.iter().max().copied().unwrap_or(0) + time;
         if self.starts.len() != batch || last * half > self.rope.cos.len() {
-            candle_core::bail!("{batch} rows up to position {last} do not fit the rotary table of {} positions", self.rope.cos.len() / half)
+            candle_core::bail!(
+                "{batch} rows up to position {last} do not fit the rotary table of {} positions",
+                self.rope.cos.len() / half
+            )
         }
         let mut y = vec![T::ZERO; x.len()];
         let mut cos = vec![T::ZERO; half];

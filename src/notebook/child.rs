@@ -13,14 +13,8 @@ const TAIL: usize = 30;
 
 /// Variables that cargo sets for what it runs (`cargo run`, `cargo test`). A cargo that is started from there must
 /// not see them: build scripts that look at them would run again.
-const SET_BY_CARGO: [&str; 6] = [
-    "CARGO_PKG_",
-    "CARGO_MANIFEST_",
-    "CARGO_BIN_",
-    "CARGO_CRATE_NAME",
-    "CARGO_PRIMARY_PACKAGE",
-    "CARGO_TARGET_TMPDIR",
-];
+const SET_BY_CARGO: [&str; 6] =
+    ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_NAME", "CARGO_PRIMARY_PACKAGE", "CARGO_TARGET_TMPDIR"];
 
 /// A command that sees the user's environment, without what an outer cargo added to it.
 pub(super) fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
@@ -47,8 +41,7 @@ pub(super) fn run(
     seen: impl Fn(&str, &Progress) + Sync,
 ) -> Result<String> {
     let program = command.get_program().to_string_lossy().into_owned();
-    let mut file =
-        File::create(log).with_context(|| format!("the log {} cannot be made", log.display()))?;
+    let mut file = File::create(log).with_context(|| format!("the log {} cannot be made", log.display()))?;
     writeln!(file, "$ {command:?}")?;
     let log_file = Mutex::new(file);
     let mut child = command
@@ -94,11 +87,7 @@ pub(super) fn run(
 fn tail(text: &str, lines: usize) -> String {
     let all: Vec<&str> = text.trim_end().lines().collect();
     let shown = &all[all.len().saturating_sub(lines)..];
-    shown
-        .iter()
-        .map(|line| format!("    {line}"))
-        .collect::<Vec<_>>()
-        .join("\n")
+    shown.iter().map(|line| format!("    {line}")).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]
@@ -112,9 +101,7 @@ mod tests {
         let progress = Progress::new("test", 0);
         let mut failing = command("sh");
         failing.args(["-c", "seq 100 >&2; exit 3"]);
-        let error = run("counting", &mut failing, &log, &progress, |_, _| {})
-            .unwrap_err()
-            .to_string();
+        let error = run("counting", &mut failing, &log, &progress, |_, _| {}).unwrap_err().to_string();
         assert!(error.contains("counting failed") && error.contains("exit status: 3"));
         assert!(error.contains("    100\n") && !error.contains("    70\n"));
         assert!(error.contains(&log.display().to_string()));

@@ -2,6 +2,7 @@
 
 use super::child;
 use super::project::Project;
+use crate::machine::ONE_THREAD;
 use anyhow::{Context, Result};
 use serde_json::json;
 use std::path::Path;
@@ -36,14 +37,12 @@ impl Kernel {
             "display_name": "Rust (qstar)",
             "language": "rust",
             "interrupt_mode": "message",
-            "env": { "EVCXR_CONFIG_DIR": config },
+            "env": { "EVCXR_CONFIG_DIR": config, (ONE_THREAD.0): ONE_THREAD.1 },
         });
         let folder = project.made("jupyter").join("kernels").join(NAME);
         let text = serde_json::to_string_pretty(&spec)?;
         write_if_changed(&folder.join("kernel.json"), &text)?;
-        Ok(Self {
-            project: project.clone(),
-        })
+        Ok(Self { project: project.clone() })
     }
 
     pub fn project(&self) -> &Project {
@@ -74,8 +73,7 @@ impl Kernel {
 fn evcxr_toml(project: &Project, libraries: &Libraries) -> Result<String> {
     let text = |path: &Path| -> Result<String> {
         let text = path.to_str();
-        let text =
-            text.with_context(|| format!("{}: the path is not valid UTF-8", path.display()))?;
+        let text = text.with_context(|| format!("{}: the path is not valid UTF-8", path.display()))?;
         Ok(text.to_owned())
     };
     let dylib = text(libraries.dylib)?;

@@ -24,9 +24,7 @@ impl Project {
     /// # Errors
     /// As [`Project::find`].
     pub fn find_from(folder: &Path) -> Result<Self> {
-        let folder = folder
-            .canonicalize()
-            .with_context(|| format!("{} cannot be read", folder.display()))?;
+        let folder = folder.canonicalize().with_context(|| format!("{} cannot be read", folder.display()))?;
         for root in folder.ancestors() {
             if is_qstar(root)? {
                 let root = root.to_path_buf();
@@ -51,8 +49,7 @@ impl Project {
     /// The notebooks that a reader runs, `notebooks/NN-*.ipynb`, by number.
     pub fn numbered_notebooks(&self) -> Result<Vec<(u32, PathBuf)>> {
         let folder = self.notebooks();
-        let entries = std::fs::read_dir(&folder)
-            .with_context(|| format!("{} cannot be read", folder.display()))?;
+        let entries = std::fs::read_dir(&folder).with_context(|| format!("{} cannot be read", folder.display()))?;
         let mut found = Vec::new();
         for entry in entries {
             let path = entry?.path();
@@ -69,15 +66,8 @@ impl Project {
         let mut all = self.numbered_notebooks()?;
         let Some(at) = all.iter().position(|(n, _)| *n == number) else {
             let known: Vec<String> = all.iter().map(|(n, _)| format!("{n:02}")).collect();
-            let known = if known.is_empty() {
-                "none".to_owned()
-            } else {
-                known.join(", ")
-            };
-            bail!(
-                "there is no notebook {number:02} in {} (there are: {known})",
-                self.notebooks().display()
-            );
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            bail!("there is no notebook {number:02} in {} (there are: {known})", self.notebooks().display());
         };
         Ok(all.swap_remove(at).1)
     }
@@ -110,11 +100,8 @@ fn is_qstar(folder: &Path) -> Result<bool> {
     if !manifest.is_file() {
         return Ok(false);
     }
-    let text = std::fs::read_to_string(&manifest)
-        .with_context(|| format!("{} cannot be read", manifest.display()))?;
-    let table: toml::Table = text
-        .parse()
-        .with_context(|| format!("{} is not valid TOML", manifest.display()))?;
+    let text = std::fs::read_to_string(&manifest).with_context(|| format!("{} cannot be read", manifest.display()))?;
+    let table: toml::Table = text.parse().with_context(|| format!("{} is not valid TOML", manifest.display()))?;
     let name = table.get("package").and_then(|package| package.get("name"));
     Ok(name.and_then(toml::Value::as_str) == Some("qstar"))
 }
@@ -133,9 +120,7 @@ mod tests {
 
     #[test]
     fn a_checkout_is_found_from_any_of_its_folders() {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .canonicalize()
-            .unwrap();
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).canonicalize().unwrap();
         for inside in ["", "src", "src/notebook", "notebooks/facade"] {
             let project = Project::find_from(&root.join(inside)).unwrap();
             assert_eq!(project.root(), root, "from {inside:?}");

@@ -25,19 +25,14 @@ pub struct Reproduction {
 pub fn reproduce(kernel: &Kernel, notebooks: &[PathBuf], how: &Reproduction) -> Result<()> {
     let output = match &how.output {
         Some(folder) => {
-            std::fs::create_dir_all(folder)
-                .with_context(|| format!("{} cannot be made", folder.display()))?;
+            std::fs::create_dir_all(folder).with_context(|| format!("{} cannot be made", folder.display()))?;
             Some(folder.canonicalize()?)
         }
         None => None,
     };
     for notebook in notebooks {
-        let name = notebook
-            .file_name()
-            .with_context(|| format!("{} is no notebook", notebook.display()))?;
-        let target = output
-            .as_ref()
-            .map_or_else(|| notebook.clone(), |folder| folder.join(name));
+        let name = notebook.file_name().with_context(|| format!("{} is no notebook", notebook.display()))?;
+        let target = output.as_ref().map_or_else(|| notebook.clone(), |folder| folder.join(name));
         println!("== {}", notebook.display());
         let mut environment: Vec<(&str, OsString)> = Vec::new();
         if let Some(preset) = &how.preset {
@@ -55,12 +50,7 @@ pub fn reproduce(kernel: &Kernel, notebooks: &[PathBuf], how: &Reproduction) -> 
 ///
 /// # Errors
 /// As [`reproduce`].
-pub fn execute(
-    kernel: &Kernel,
-    notebook: &Path,
-    target: &Path,
-    environment: &[(&str, OsString)],
-) -> Result<()> {
+pub fn execute(kernel: &Kernel, notebook: &Path, target: &Path, environment: &[(&str, OsString)]) -> Result<()> {
     let status = kernel
         .command("python")
         .args(["-c", EXECUTE])

@@ -36,11 +36,7 @@ pub fn setup(project: &Project) -> Result<Kernel> {
     let built = build(project)?;
     let dylib = keep_copy(project, &built.dylib)?;
     let rust = PathBuf::from(ask("rustc", &["--print", "target-libdir"])?);
-    let libraries = Libraries {
-        dylib: &dylib,
-        deps: &built.deps,
-        rust: &rust,
-    };
+    let libraries = Libraries { dylib: &dylib, deps: &built.deps, rust: &rust };
     Kernel::write(project, &libraries)
 }
 
@@ -48,8 +44,7 @@ pub fn setup(project: &Project) -> Result<Kernel> {
 fn lock(project: &Project) -> Result<File> {
     let path = project.made("lock");
     let folder = project.made("");
-    std::fs::create_dir_all(&folder)
-        .with_context(|| format!("{} cannot be made", folder.display()))?;
+    std::fs::create_dir_all(&folder).with_context(|| format!("{} cannot be made", folder.display()))?;
     let file = File::create(&path).with_context(|| format!("{}: no lock", path.display()))?;
     // SAFETY: the descriptor is open for as long as `file` lives.
     let take = |how| unsafe { libc::flock(file.as_raw_fd(), how) } == 0;
@@ -103,13 +98,7 @@ fn evcxr(project: &Project) -> Result<()> {
         .arg(&build)
         .current_dir(project.root());
     let log = log(project, "evcxr")?;
-    child::run(
-        "Building the Rust kernel",
-        &mut cargo,
-        &log,
-        &progress,
-        compiled,
-    )?;
+    child::run("Building the Rust kernel", &mut cargo, &log, &progress, compiled)?;
     progress.finish();
     stamp.set()?;
     // Hundreds of megabytes that nothing reads again.
@@ -119,8 +108,8 @@ fn evcxr(project: &Project) -> Result<()> {
 
 fn python(project: &Project) -> Result<()> {
     let requirements = project.requirements();
-    let wanted = std::fs::read_to_string(&requirements)
-        .with_context(|| format!("{} cannot be read", requirements.display()))?;
+    let wanted =
+        std::fs::read_to_string(&requirements).with_context(|| format!("{} cannot be read", requirements.display()))?;
     let stamp = Stamp::new(project, "venv", wanted);
     let python = project.venv_program("python");
     // A Python that was updated or removed leaves a dangling link.
@@ -136,14 +125,8 @@ fn python(project: &Project) -> Result<()> {
         venv.arg("--clear");
     }
     venv.arg(project.made("venv"));
-    child::run(
-        "Making a Python environment",
-        &mut venv,
-        &log_venv,
-        &progress,
-        |_, _| {},
-    )
-    .context("if the module ensurepip is missing, install your system's package python3-venv")?;
+    child::run("Making a Python environment", &mut venv, &log_venv, &progress, |_, _| {})
+        .context("if the module ensurepip is missing, install your system's package python3-venv")?;
 
     let cache = project.made("pip");
     let mut pip = child::command(&python);
@@ -153,18 +136,12 @@ fn python(project: &Project) -> Result<()> {
         .env("PIP_DISABLE_PIP_VERSION_CHECK", "1")
         .env("PYTHONNOUSERSITE", "1");
     let log_pip = log(project, "pip")?;
-    child::run(
-        "Installing JupyterLab",
-        &mut pip,
-        &log_pip,
-        &progress,
-        |line, progress| {
-            if let Some(package) = line.trim().strip_prefix("Collecting ") {
-                progress.message(package.split(" (").next().unwrap_or(package));
-                progress.inc(1);
-            }
-        },
-    )?;
+    child::run("Installing JupyterLab", &mut pip, &log_pip, &progress, |line, progress| {
+        if let Some(package) = line.trim().strip_prefix("Collecting ") {
+            progress.message(package.split(" (").next().unwrap_or(package));
+            progress.inc(1);
+        }
+    })?;
     progress.finish();
     stamp.set()?;
     // It is there for an installation that is interrupted, and only for that.
@@ -176,10 +153,8 @@ fn python(project: &Project) -> Result<()> {
 fn system_python() -> Result<String> {
     let python = std::env::var("QSTAR_PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let (major, minor) = OLDEST_PYTHON;
-    let version =
-        ask(&python, &["-c", "import sys; print(*sys.version_info[:2])"]).with_context(|| {
-            format!("JupyterLab needs Python {major}.{minor} or newer; QSTAR_PYTHON can name one")
-        })?;
+    let version = ask(&python, &["-c", "import sys; print(*sys.version_info[:2])"])
+        .with_context(|| format!("JupyterLab needs Python {major}.{minor} or newer; QSTAR_PYTHON can name one"))?;
     let numbers: Vec<u32> = version.split_whitespace().flat_map(str::parse).collect();
     if numbers.as_slice() < [major, minor].as_slice() {
         bail!(
@@ -211,20 +186,13 @@ fn build(project: &Project) -> Result<Built> {
     let output = child::run(what, &mut cargo, &log, &progress, compiled)?;
     let built = output.lines().find_map(built_dylib);
     let Some((dylib, fresh)) = built else {
-        bail!(
-            "{what}: cargo did not say where the library is; see {}",
-            log.display()
-        );
+        bail!("{what}: cargo did not say where the library is; see {}", log.display());
     };
     if !fresh {
         progress.finish();
     }
     let folder = dylib.parent().unwrap_or(project.root());
-    let deps = if folder.ends_with("deps") {
-        folder.to_path_buf()
-    } else {
-        folder.join("deps")
-    };
+    let deps = if folder.ends_with("deps") { folder.to_path_buf() } else { folder.join("deps") };
     Ok(Built { dylib, deps })
 }
 
@@ -238,9 +206,7 @@ fn built_dylib(line: &str) -> Option<(PathBuf, bool)> {
         return None;
     }
     let files = message["filenames"].as_array()?.iter();
-    let file = files
-        .filter_map(|file| file.as_str())
-        .find(|file| file.ends_with(std::env::consts::DLL_SUFFIX))?;
+    let file = files.filter_map(|file| file.as_str()).find(|file| file.ends_with(std::env::consts::DLL_SUFFIX))?;
     Some((PathBuf::from(file), message["fresh"] == true))
 }
 
@@ -249,10 +215,7 @@ fn keep_copy(project: &Project, dylib: &Path) -> Result<PathBuf> {
     let copies = project.made("kernel");
     let name = dylib.file_name().context("the library has no name")?;
     let about = std::fs::metadata(dylib)?;
-    let modified = about
-        .modified()?
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
+    let modified = about.modified()?.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let identity = format!("{} {} ", about.len(), modified.as_nanos());
     let memo = copies.join("current");
     let known = std::fs::read_to_string(&memo).unwrap_or_default();
@@ -263,13 +226,8 @@ fn keep_copy(project: &Project, dylib: &Path) -> Result<PathBuf> {
         }
     }
 
-    let content =
-        std::fs::read(dylib).with_context(|| format!("{} cannot be read", dylib.display()))?;
-    let hash: String = Sha256::digest(&content)
-        .iter()
-        .take(8)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let content = std::fs::read(dylib).with_context(|| format!("{} cannot be read", dylib.display()))?;
+    let hash: String = Sha256::digest(&content).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
     let folder = copies.join(&hash);
     let copy = folder.join(name);
     let write = || -> std::io::Result<()> {
@@ -325,8 +283,7 @@ impl Stamp {
 
 fn log(project: &Project, step: &str) -> Result<PathBuf> {
     let folder = project.made("logs");
-    std::fs::create_dir_all(&folder)
-        .with_context(|| format!("{} cannot be made", folder.display()))?;
+    std::fs::create_dir_all(&folder).with_context(|| format!("{} cannot be made", folder.display()))?;
     Ok(folder.join(format!("{step}.log")))
 }
 
@@ -349,11 +306,7 @@ fn ask(program: &str, arguments: &[&str]) -> Result<String> {
         .output()
         .with_context(|| format!("`{program}` cannot be started: is it installed?"))?;
     if !output.status.success() {
-        bail!(
-            "`{program} {}` failed: {}",
-            arguments.join(" "),
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
+        bail!("`{program} {}` failed: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim());
     }
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
@@ -365,10 +318,8 @@ mod tests {
     #[test]
     fn a_stamp_holds_for_one_content_only() {
         let folder = tempfile::tempdir().unwrap();
-        let stamp = |made_from: &str| Stamp {
-            path: folder.path().join("stamps/step"),
-            made_from: made_from.to_owned(),
-        };
+        let stamp =
+            |made_from: &str| Stamp { path: folder.path().join("stamps/step"), made_from: made_from.to_owned() };
         assert!(!stamp("a").is_set());
         stamp("a").set().unwrap();
         assert!(stamp("a").is_set() && !stamp("b").is_set());

@@ -38,24 +38,13 @@ pub fn alpha_over_training(steps: &DataFrame) -> Result<Figure> {
     let rows = read(steps)?;
     let summarise = |task: Task<Row>| {
         let summary = |(method, rows): (String, Vec<Row>)| {
-            let summary =
-                Summary::of(rows).with_context(|| format!("{method} on {}", task.name))?;
+            let summary = Summary::of(rows).with_context(|| format!("{method} on {}", task.name))?;
             Ok((method, vec![summary]))
         };
-        let methods = task
-            .methods
-            .into_iter()
-            .map(summary)
-            .collect::<Result<_>>()?;
-        Ok(Task {
-            name: task.name,
-            methods,
-        })
+        let methods = task.methods.into_iter().map(summary).collect::<Result<_>>()?;
+        Ok(Task { name: task.name, methods })
     };
-    let tasks: Vec<Task<Summary>> = by_task(rows)
-        .into_iter()
-        .map(summarise)
-        .collect::<Result<_>>()?;
+    let tasks: Vec<Task<Summary>> = by_task(rows).into_iter().map(summarise).collect::<Result<_>>()?;
     let sheet = Sheet {
         legend: legend(&tasks),
         columns: vec![0.58 * style::WIDE, 0.42 * style::WIDE],
@@ -64,11 +53,7 @@ pub fn alpha_over_training(steps: &DataFrame) -> Result<Figure> {
     };
     sheet.draw(|index, area| {
         let task = &tasks[index / 2];
-        if index % 2 == 0 {
-            over_steps(area, task)
-        } else {
-            histogram(area, task)
-        }
+        if index % 2 == 0 { over_steps(area, task) } else { histogram(area, task) }
     })
 }
 
@@ -101,18 +86,10 @@ fn read(steps: &DataFrame) -> Result<Vec<(super::columns::RowKey, Row)>> {
             key.task,
             numbers[index]
         );
-        let row = Row {
-            seed: key.seed,
-            step: numbers[index],
-            quantiles,
-            counts,
-        };
+        let row = Row { seed: key.seed, step: numbers[index], quantiles, counts };
         rows.push((key, row));
     }
-    ensure!(
-        !rows.is_empty(),
-        "columns `alpha_q05`, `alpha_q50` and `alpha_q95` are never all there: pass {source}"
-    );
+    ensure!(!rows.is_empty(), "columns `alpha_q05`, `alpha_q50` and `alpha_q95` are never all there: pass {source}");
     Ok(rows)
 }
 
@@ -137,18 +114,13 @@ impl Summary {
             }
         }
         let tokens: f64 = totals.iter().sum();
-        ensure!(
-            tokens > 0.0,
-            "column `alpha_histogram` counts no token: record the histogram of α with every step"
-        );
+        ensure!(tokens > 0.0, "column `alpha_histogram` counts no token: record the histogram of α with every step");
         let [low, middle, high] = seeds;
         let (low, middle, high) = (low.common()?, middle.common()?, high.common()?);
         let curve = low
             .iter()
             .zip(middle.iter().zip(&high))
-            .map(|((step, low), ((_, middle), (_, high)))| {
-                (*step, [mean(low), mean(middle), mean(high)])
-            })
+            .map(|((step, low), ((_, middle), (_, high)))| (*step, [mean(low), mean(middle), mean(high)]))
             .collect();
         let shares = totals.into_iter().map(|total| total / tokens).collect();
         Ok(Self { curve, shares })
@@ -158,12 +130,7 @@ impl Summary {
 fn legend(tasks: &[Task<Summary>]) -> Vec<Entry> {
     let mut entries: Vec<Entry> = methods(tasks)
         .into_iter()
-        .map(|name| {
-            Entry::new(
-                Key::Stroke(style::method(name).color),
-                format!("{name}, median"),
-            )
-        })
+        .map(|name| Entry::new(Key::Stroke(style::method(name).color), format!("{name}, median")))
         .collect();
     let key = Key::Area(style::REFERENCE, 2.0 * style::BAND_OPACITY);
     entries.push(Entry::new(key, "5 % to 95 % of tokens"));
@@ -171,35 +138,18 @@ fn legend(tasks: &[Task<Summary>]) -> Vec<Entry> {
 }
 
 fn over_steps(area: &Area, task: &Task<Summary>) -> Result<()> {
-    let curves = || {
-        task.methods
-            .iter()
-            .flat_map(|(_, summary)| &summary[0].curve)
-    };
+    let curves = || task.methods.iter().flat_map(|(_, summary)| &summary[0].curve);
     let ends = (f64::INFINITY, f64::NEG_INFINITY);
     let (first, last) = curves().fold(ends, |(low, high), (x, _)| (low.min(*x), high.max(*x)));
     let x = Axis::padded("Training step", first, last, 0.02, 6);
     let y = Axis::spanning("α (0: target, 1: policy)", 0.0, 1.0, 5);
     let mut plot = canvas::plot(area, &task.name, &x, &y)?;
     for (method, summary) in &task.methods {
-        let bounds: Vec<_> = summary[0]
-            .curve
-            .iter()
-            .map(|(x, [low, _, high])| (*x, *low, *high))
-            .collect();
-        canvas::band(
-            &mut plot,
-            &bounds,
-            style::method(method).color,
-            style::BAND_OPACITY,
-        )?;
+        let bounds: Vec<_> = summary[0].curve.iter().map(|(x, [low, _, high])| (*x, *low, *high)).collect();
+        canvas::band(&mut plot, &bounds, style::method(method).color, style::BAND_OPACITY)?;
     }
     for (method, summary) in &task.methods {
-        let median: Vec<_> = summary[0]
-            .curve
-            .iter()
-            .map(|(x, [_, middle, _])| (*x, *middle))
-            .collect();
+        let median: Vec<_> = summary[0].curve.iter().map(|(x, [_, middle, _])| (*x, *middle)).collect();
         let look = style::method(method);
         canvas::line(&mut plot, &median, look.color, style::LINE_WIDTH)?;
         if median.len() == 1 {
@@ -210,10 +160,7 @@ fn over_steps(area: &Area, task: &Task<Summary>) -> Result<()> {
 }
 
 fn histogram(area: &Area, task: &Task<Summary>) -> Result<()> {
-    let shares = task
-        .methods
-        .iter()
-        .flat_map(|(_, summary)| &summary[0].shares);
+    let shares = task.methods.iter().flat_map(|(_, summary)| &summary[0].shares);
     let most = shares.fold(0.0, |most: f64, share| most.max(*share));
     let x = Axis::spanning("α", 0.0, 1.0, 5);
     let y = Axis::spanning("Share of tokens", 0.0, 1.05 * most, 5);
@@ -231,11 +178,7 @@ fn histogram(area: &Area, task: &Task<Summary>) -> Result<()> {
     for (method, summary) in &task.methods {
         let steps = summary[0].shares.iter().enumerate();
         let tops = steps.flat_map(|(bin, share)| [(edge(bin), *share), (edge(bin + 1), *share)]);
-        let outline: Vec<_> = [(0.0, 0.0)]
-            .into_iter()
-            .chain(tops)
-            .chain([(1.0, 0.0)])
-            .collect();
+        let outline: Vec<_> = [(0.0, 0.0)].into_iter().chain(tops).chain([(1.0, 0.0)]).collect();
         canvas::line(&mut plot, &outline, style::method(method).color, 1.25)?;
     }
     Ok(())

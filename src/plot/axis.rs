@@ -23,12 +23,7 @@ impl Axis {
         let last = ((high + slack) / step).floor() as i64;
         let values: Vec<f64> = (first..=last).map(|i| i as f64 * step).collect();
         let texts = labels(&values, step);
-        Self {
-            label: label.to_owned(),
-            low,
-            high,
-            ticks: values.into_iter().zip(texts).collect(),
-        }
+        Self { label: label.to_owned(), low, high, ticks: values.into_iter().zip(texts).collect() }
     }
 
     /// As [`Axis::spanning`], with room at both ends.
@@ -39,23 +34,14 @@ impl Axis {
 
     /// Holds `low..high`, which must be positive, between round numbers.
     pub fn logarithmic(label: &str, low: f64, high: f64) -> Self {
-        let round: Vec<f64> = (-40..=40)
-            .flat_map(|power| [1.0, 2.0, 5.0].map(|factor| factor * 10f64.powi(power)))
-            .collect();
+        let round: Vec<f64> =
+            (-40..=40).flat_map(|power| [1.0, 2.0, 5.0].map(|factor| factor * 10f64.powi(power))).collect();
         let below = |x: &f64| *x <= low * (1.0 + 1e-9);
         let above = |x: &f64| *x >= high * (1.0 - 1e-9);
-        let first = round
-            .iter()
-            .rposition(below)
-            .unwrap_or(0)
-            .min(round.len() - 2);
+        let first = round.iter().rposition(below).unwrap_or(0).min(round.len() - 2);
         let last = round.iter().position(above).unwrap_or(round.len() - 1);
         let within = &round[first..=last.max(first + 1)];
-        let decades: Vec<f64> = within
-            .iter()
-            .copied()
-            .filter(|x| is_power_of_ten(*x))
-            .collect();
+        let decades: Vec<f64> = within.iter().copied().filter(|x| is_power_of_ten(*x)).collect();
         // One or two numbers would hardly name an axis.
         let named = if decades.len() < 3 { within } else { &decades };
         Self {
@@ -113,9 +99,7 @@ fn widened(low: f64, high: f64) -> (f64, f64) {
 /// The least of 1, 2 or 5 times a power of ten that is not below `step`.
 fn round_step(step: f64) -> f64 {
     let power = 10f64.powf(step.log10().floor());
-    let factor = [1.0, 2.0, 5.0, 10.0]
-        .into_iter()
-        .find(|factor| factor * power >= step * (1.0 - 1e-9));
+    let factor = [1.0, 2.0, 5.0, 10.0].into_iter().find(|factor| factor * power >= step * (1.0 - 1e-9));
     factor.unwrap_or(10.0) * power
 }
 
@@ -130,10 +114,7 @@ fn labels(values: &[f64], step: f64) -> Vec<String> {
         _ => (1.0, ""),
     };
     if largest < 1e-4 {
-        return values
-            .iter()
-            .map(|x| format!("{x:.0e}").replace('-', "−"))
-            .collect();
+        return values.iter().map(|x| format!("{x:.0e}").replace('-', "−")).collect();
     }
     let decimals = (-(step / unit).log10() - 1e-9).ceil().max(0.0) as usize;
     let write = |x: &f64| {

@@ -24,11 +24,7 @@ fn units(pixels: f64) -> u32 {
 }
 
 /// Draws on a white sheet of `width` by `height` pixels.
-pub(super) fn draw(
-    width: f64,
-    height: f64,
-    paint: impl FnOnce(&Area) -> Result<()>,
-) -> Result<Figure> {
+pub(super) fn draw(width: f64, height: f64, paint: impl FnOnce(&Area) -> Result<()>) -> Result<Figure> {
     let mut svg = String::new();
     let (w, h) = (units(width), units(height));
     {
@@ -39,11 +35,8 @@ pub(super) fn draw(
     }
     // The view box counts quarter pixels, the size is in pixels; a narrow page shrinks the figure.
     let in_units = format!("width=\"{w}\" height=\"{h}\"");
-    let in_pixels =
-        format!("width=\"{width}\" height=\"{height}\" style=\"max-width:100%;height:auto\"");
-    Ok(Figure {
-        svg: fonts::set_indices(&svg.replacen(&in_units, &in_pixels, 1)),
-    })
+    let in_pixels = format!("width=\"{width}\" height=\"{height}\" style=\"max-width:100%;height:auto\"");
+    Ok(Figure { svg: fonts::set_indices(&svg.replacen(&in_units, &in_pixels, 1)) })
 }
 
 /// How a text looks.
@@ -56,25 +49,14 @@ pub(super) struct Text {
 
 impl Text {
     pub fn label(color: RGBColor) -> Self {
-        Self {
-            size: style::LABEL_SIZE,
-            bold: false,
-            color,
-            anchor: HPos::Center,
-        }
+        Self { size: style::LABEL_SIZE, bold: false, color, anchor: HPos::Center }
     }
 }
 
 /// Writes `text` centred on the height of `at`.
 pub(super) fn text(area: &Area, text: &str, at: (f64, f64), look: &Text) -> Result<()> {
-    let face = if look.bold {
-        FontStyle::Bold
-    } else {
-        FontStyle::Normal
-    };
-    let style = font(look.size, face)
-        .color(&look.color)
-        .pos(Pos::new(look.anchor, VPos::Center));
+    let face = if look.bold { FontStyle::Bold } else { FontStyle::Normal };
+    let style = font(look.size, face).color(&look.color).pos(Pos::new(look.anchor, VPos::Center));
     Ok(area.draw_text(text, &style, (px(at.0), px(at.1)))?)
 }
 
@@ -106,10 +88,7 @@ pub(super) struct Entry {
 
 impl Entry {
     pub fn new(key: Key, text: impl Into<String>) -> Self {
-        Self {
-            key,
-            text: text.into(),
-        }
+        Self { key, text: text.into() }
     }
 }
 
@@ -154,10 +133,7 @@ impl Sheet {
                 let (row, column) = (index / self.columns.len(), index % self.columns.len());
                 let left: f64 = self.columns[..column].iter().sum();
                 let y = top + self.panel_height * row as f64;
-                let area = sheet.clone().shrink(
-                    (px(left), px(y)),
-                    (px(self.columns[column]), px(self.panel_height)),
-                );
+                let area = sheet.clone().shrink((px(left), px(y)), (px(self.columns[column]), px(self.panel_height)));
                 panel(index, &area)?;
             }
             Ok(())
@@ -218,42 +194,26 @@ fn draw_entry(sheet: &Area, entry: &Entry, x: f64, y: f64, width: f64) -> Result
         Key::Area(color, opacity) => bar(0.0, KEY_WIDTH, color.mix(*opacity).filled())?,
     }
     let shown = fonts::fit(&entry.text, style::TICK_SIZE, false, text_room(width));
-    let look = Text {
-        size: style::TICK_SIZE,
-        anchor: HPos::Left,
-        ..Text::label(style::TEXT)
-    };
+    let look = Text { size: style::TICK_SIZE, anchor: HPos::Left, ..Text::label(style::TEXT) };
     text(sheet, &shown, (x + KEY_WIDTH + KEY_GAP, y), &look)
 }
 
 /// A panel's title, grid and labelled axes; what it returns takes the data.
-pub(super) fn plot<'a, 'b>(
-    area: &'a Area<'b>,
-    title: &str,
-    x: &Axis,
-    y: &Axis,
-) -> Result<Plot<'a, 'b>> {
+pub(super) fn plot<'a, 'b>(area: &'a Area<'b>, title: &str, x: &Axis, y: &Axis) -> Result<Plot<'a, 'b>> {
     const TITLE_HEIGHT: f64 = 30.0;
     const TICK: f64 = 4.0;
     // Ticks at the ends of an axis need room for half of their labels.
     const RIGHT: f64 = 16.0;
     const BOTTOM: f64 = 44.0;
     let widest = |axis: &Axis| {
-        let widths = axis
-            .ticks
-            .iter()
-            .map(|(_, text)| fonts::width(text, style::TICK_SIZE, false));
+        let widths = axis.ticks.iter().map(|(_, text)| fonts::width(text, style::TICK_SIZE, false));
         widths.fold(0.0, f64::max)
     };
     let left = (widest(y) + 2.0 * TICK + style::LABEL_SIZE + 10.0).max(58.0);
 
     let (width, _) = area.dim_in_pixel();
     let room = f64::from(width) / UNITS - left - RIGHT;
-    let look = Text {
-        size: style::TITLE_SIZE,
-        bold: true,
-        ..Text::label(style::TEXT)
-    };
+    let look = Text { size: style::TITLE_SIZE, bold: true, ..Text::label(style::TEXT) };
     let shown = fonts::fit(title, look.size, look.bold, room);
     let middle = (left + 0.5 * room, 0.55 * TITLE_HEIGHT);
     text(area, &shown, middle, &look)?;
@@ -285,36 +245,21 @@ pub(super) fn stroke(color: RGBColor, width: f64) -> ShapeStyle {
 }
 
 /// A line through points.
-pub(super) fn line(
-    plot: &mut Plot,
-    points: &[(f64, f64)],
-    color: RGBColor,
-    width: f64,
-) -> Result<()> {
+pub(super) fn line(plot: &mut Plot, points: &[(f64, f64)], color: RGBColor, width: f64) -> Result<()> {
     let path = PathElement::new(points.to_vec(), stroke(color, width));
     plot.draw_series([path])?;
     Ok(())
 }
 
 /// A dashed line from one point to another.
-pub(super) fn dashes(
-    plot: &mut Plot,
-    ends: [(f64, f64); 2],
-    color: RGBColor,
-    width: f64,
-) -> Result<()> {
+pub(super) fn dashes(plot: &mut Plot, ends: [(f64, f64); 2], color: RGBColor, width: f64) -> Result<()> {
     let series = DashedLineSeries::new(ends, px(6.0), px(6.0), stroke(color, width));
     plot.draw_series(series)?;
     Ok(())
 }
 
 /// The area between two lines over the same x, cut off at the ends of the y axis.
-pub(super) fn band(
-    plot: &mut Plot,
-    bounds: &[(f64, f64, f64)],
-    color: RGBColor,
-    opacity: f64,
-) -> Result<()> {
+pub(super) fn band(plot: &mut Plot, bounds: &[(f64, f64, f64)], color: RGBColor, opacity: f64) -> Result<()> {
     let visible = plot.y_range();
     let inside = |y: f64| y.clamp(visible.start, visible.end);
     let above = bounds.iter().map(|(x, _, high)| (*x, inside(*high)));
@@ -326,22 +271,13 @@ pub(super) fn band(
 
 /// A method's mark at a point.
 pub(super) fn mark(at: (i32, i32), shape: Mark, color: RGBColor) -> Polygon<(i32, i32)> {
-    let corners = outline(shape)
-        .into_iter()
-        .map(|(x, y)| (at.0 + px(x), at.1 - px(y)))
-        .collect::<Vec<_>>();
+    let corners = outline(shape).into_iter().map(|(x, y)| (at.0 + px(x), at.1 - px(y))).collect::<Vec<_>>();
     Polygon::new(corners, color.filled())
 }
 
 /// Marks at points of a plot.
-pub(super) fn marks(
-    plot: &mut Plot,
-    points: &[(f64, f64)],
-    method: style::MethodStyle,
-) -> Result<()> {
-    let marks = points
-        .iter()
-        .map(|at| EmptyElement::at(*at) + mark((0, 0), method.mark, method.color));
+pub(super) fn marks(plot: &mut Plot, points: &[(f64, f64)], method: style::MethodStyle) -> Result<()> {
+    let marks = points.iter().map(|at| EmptyElement::at(*at) + mark((0, 0), method.mark, method.color));
     plot.draw_series(marks)?;
     Ok(())
 }
@@ -350,9 +286,7 @@ pub(super) fn marks(
 fn outline(shape: Mark) -> Vec<(f64, f64)> {
     let ring = |corners: u32, radius: f64, turn: f64| -> Vec<(f64, f64)> {
         let angle = |i: u32| std::f64::consts::TAU * (f64::from(i) / f64::from(corners) + turn);
-        (0..corners)
-            .map(|i| (radius * angle(i).cos(), radius * angle(i).sin()))
-            .collect()
+        (0..corners).map(|i| (radius * angle(i).cos(), radius * angle(i).sin())).collect()
     };
     match shape {
         Mark::Circle => ring(24, 3.8, 0.0),
@@ -369,10 +303,7 @@ fn outline(shape: Mark) -> Vec<(f64, f64)> {
         Mark::Star => {
             let tips = ring(5, 6.0, 0.25);
             let dents = ring(5, 2.6, 0.35);
-            tips.into_iter()
-                .zip(dents)
-                .flat_map(|(tip, dent)| [tip, dent])
-                .collect()
+            tips.into_iter().zip(dents).flat_map(|(tip, dent)| [tip, dent]).collect()
         }
         Mark::Bar => vec![(2.2, 5.0), (2.2, -5.0), (-2.2, -5.0), (-2.2, 5.0)],
     }
@@ -388,7 +319,5 @@ fn plus() -> Vec<(f64, f64)> {
         2 => (-x, -y),
         _ => (-y, x),
     };
-    (0..4)
-        .flat_map(|turns| arm.map(|corner| quarter(corner, turns)))
-        .collect()
+    (0..4).flat_map(|turns| arm.map(|corner| quarter(corner, turns))).collect()
 }

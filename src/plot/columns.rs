@@ -28,11 +28,7 @@ impl<'a> Columns<'a> {
             frame.height() > 0,
             "{figure} got a frame without rows: pass {source}, after at least one run has written some"
         );
-        Ok(Self {
-            frame,
-            figure,
-            source,
-        })
+        Ok(Self { frame, figure, source })
     }
 
     /// `task`, `method` and `seed` of every row; none may be null.
@@ -43,19 +39,13 @@ impl<'a> Columns<'a> {
         let pairs = tasks.into_iter().zip(methods);
         Ok(pairs
             .zip(seeds)
-            .map(|((task, method), seed)| RowKey {
-                task: fonts::clean(&task),
-                method: fonts::clean(&method),
-                seed,
-            })
+            .map(|((task, method), seed)| RowKey { task: fonts::clean(&task), method: fonts::clean(&method), seed })
             .collect())
     }
 
     fn texts(&self, name: &str) -> Result<Vec<String>> {
         let column = self.column(name)?;
-        let texts = column
-            .str()
-            .with_context(|| self.wrong_type(name, "text"))?;
+        let texts = column.str().with_context(|| self.wrong_type(name, "text"))?;
         let texts: Option<Vec<String>> = texts.iter().map(|text| text.map(str::to_owned)).collect();
         texts.with_context(|| self.null_key(name))
     }
@@ -63,10 +53,7 @@ impl<'a> Columns<'a> {
     /// Whole numbers, none of them null.
     pub fn required_integers(&self, name: &str) -> Result<Vec<i64>> {
         let column = self.column(name)?;
-        ensure!(
-            column.dtype().is_integer(),
-            self.wrong_type(name, "whole numbers")
-        );
+        ensure!(column.dtype().is_integer(), self.wrong_type(name, "whole numbers"));
         let column = column.strict_cast(&DataType::Int64)?;
         let integers: Option<Vec<i64>> = column.i64()?.iter().collect();
         integers.with_context(|| self.null_key(name))
@@ -76,19 +63,11 @@ impl<'a> Columns<'a> {
     pub fn numbers(&self, name: &str) -> Result<Vec<Option<f64>>> {
         let column = self.column(name)?;
         self.not_all_null(name)?;
-        ensure!(
-            column.dtype().is_primitive_numeric(),
-            self.wrong_type(name, "numbers")
-        );
+        ensure!(column.dtype().is_primitive_numeric(), self.wrong_type(name, "numbers"));
         let column = column.cast(&DataType::Float64)?;
         let numbers: Vec<Option<f64>> = column.f64()?.iter().collect();
-        if let Some(row) = numbers
-            .iter()
-            .position(|x| x.is_some_and(|x| !x.is_finite()))
-        {
-            bail!(
-                "column `{name}` is not finite in row {row}: that run has gone wrong; filter it out, and say so"
-            );
+        if let Some(row) = numbers.iter().position(|x| x.is_some_and(|x| !x.is_finite())) {
+            bail!("column `{name}` is not finite in row {row}: that run has gone wrong; filter it out, and say so");
         }
         Ok(numbers)
     }
@@ -97,15 +76,10 @@ impl<'a> Columns<'a> {
     pub fn histograms(&self, name: &str, length: usize) -> Result<Vec<Option<Vec<f64>>>> {
         let column = self.column(name)?;
         self.not_all_null(name)?;
-        let lists = column
-            .list()
-            .with_context(|| self.wrong_type(name, "lists of numbers"))?;
+        let lists = column.list().with_context(|| self.wrong_type(name, "lists of numbers"))?;
         let read = |(row, list): (usize, Option<polars::prelude::Series>)| {
             let Some(list) = list else { return Ok(None) };
-            ensure!(
-                list.dtype().is_primitive_numeric(),
-                self.wrong_type(name, "lists of numbers")
-            );
+            ensure!(list.dtype().is_primitive_numeric(), self.wrong_type(name, "lists of numbers"));
             let list = list.cast(&DataType::Float64)?;
             let counts: Vec<f64> = list.f64()?.iter().flatten().collect();
             ensure!(
@@ -115,19 +89,12 @@ impl<'a> Columns<'a> {
             );
             Ok(Some(counts))
         };
-        (0..lists.len())
-            .map(|row| read((row, lists.get_as_series(row))))
-            .collect()
+        (0..lists.len()).map(|row| read((row, lists.get_as_series(row)))).collect()
     }
 
     fn column(&self, name: &str) -> Result<&'a polars::prelude::Column> {
         self.frame.column(name).ok().with_context(|| {
-            let names: Vec<_> = self
-                .frame
-                .get_column_names()
-                .iter()
-                .map(|n| n.as_str())
-                .collect();
+            let names: Vec<_> = self.frame.get_column_names().iter().map(|n| n.as_str()).collect();
             format!(
                 "{} needs a column `{name}`, and the frame has only {}: pass {}",
                 self.figure,
@@ -148,21 +115,12 @@ impl<'a> Columns<'a> {
     }
 
     fn wrong_type(&self, name: &str, expected: &str) -> String {
-        let found = self
-            .frame
-            .column(name)
-            .map_or(&DataType::Null, |column| column.dtype());
-        format!(
-            "column `{name}` holds {found}, and {} needs {expected}",
-            self.figure
-        )
+        let found = self.frame.column(name).map_or(&DataType::Null, |column| column.dtype());
+        format!("column `{name}` holds {found}, and {} needs {expected}", self.figure)
     }
 
     fn null_key(&self, name: &str) -> String {
-        format!(
-            "column `{name}` has a null: every row of {} needs its {name}",
-            self.source
-        )
+        format!("column `{name}` has a null: every row of {} needs its {name}", self.source)
     }
 }
 
@@ -179,35 +137,25 @@ pub(super) fn by_task<T>(rows: impl IntoIterator<Item = (RowKey, T)>) -> Vec<Tas
         let task = match tasks.iter().position(|task| task.name == key.task) {
             Some(at) => &mut tasks[at],
             None => {
-                tasks.push(Task {
-                    name: key.task,
-                    methods: Vec::new(),
-                });
+                tasks.push(Task { name: key.task, methods: Vec::new() });
                 tasks.last_mut().expect("a task was pushed just now")
             }
         };
-        match task
-            .methods
-            .iter_mut()
-            .find(|(name, _)| *name == key.method)
-        {
+        match task.methods.iter_mut().find(|(name, _)| *name == key.method) {
             Some((_, rows)) => rows.push(row),
             None => task.methods.push((key.method, vec![row])),
         }
     }
     for task in &mut tasks {
-        task.methods
-            .sort_by(|(a, _), (b, _)| style::order(a).cmp(&style::order(b)));
+        task.methods.sort_by(|(a, _), (b, _)| style::order(a).cmp(&style::order(b)));
     }
     tasks
 }
 
 /// Every method of all tasks once, in the order of every legend.
 pub(super) fn methods<T>(tasks: &[Task<T>]) -> Vec<&str> {
-    let mut names: Vec<&str> = tasks
-        .iter()
-        .flat_map(|task| task.methods.iter().map(|(name, _)| name.as_str()))
-        .collect();
+    let mut names: Vec<&str> =
+        tasks.iter().flat_map(|task| task.methods.iter().map(|(name, _)| name.as_str())).collect();
     names.sort_by_key(|name| style::order(name));
     names.dedup();
     names

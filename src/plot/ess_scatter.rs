@@ -42,23 +42,11 @@ const DECADE: f64 = 0.1;
 /// # anyhow::Ok(())
 /// ```
 pub fn ess_scatter(steps: &DataFrame) -> Result<Figure> {
-    let columns = Columns::of(
-        steps,
-        "ess_scatter",
-        "the steps of runs of a method with a mixture",
-    )?;
+    let columns = Columns::of(steps, "ess_scatter", "the steps of runs of a method with a mixture")?;
     let numbers = columns.required_integers("step")?;
-    let sizes = columns
-        .numbers("ess_p")?
-        .into_iter()
-        .zip(columns.numbers("ess_t")?);
-    let rows = columns
-        .keys()?
-        .into_iter()
-        .zip(numbers.into_iter().zip(sizes));
-    let rows: Vec<_> = rows
-        .filter_map(|(key, (step, (p, t)))| Some((key, Row { step, p: p?, t: t? })))
-        .collect();
+    let sizes = columns.numbers("ess_p")?.into_iter().zip(columns.numbers("ess_t")?);
+    let rows = columns.keys()?.into_iter().zip(numbers.into_iter().zip(sizes));
+    let rows: Vec<_> = rows.filter_map(|(key, (step, (p, t)))| Some((key, Row { step, p: p?, t: t? }))).collect();
     ensure!(
         !rows.is_empty(),
         "columns `ess_p` and `ess_t` are never both there: pass the steps of runs of a method with a mixture"
@@ -106,21 +94,13 @@ impl Scale {
         let ends = (f64::INFINITY, f64::NEG_INFINITY);
         let (low, high) = sizes.fold(ends, |(low, high), x| (low.min(x), high.max(x)));
         if low < DECADE * high {
-            return Self {
-                logarithmic: true,
-                low,
-                high,
-            };
+            return Self { logarithmic: true, low, high };
         }
         // Whole tenths, or finer ones where all sizes lie close together.
         let tenth = if high - low < 0.05 { 0.02 } else { 0.1 };
         let high = ((high / tenth).ceil() * tenth).min(1.0);
         let low = ((low / tenth).floor() * tenth).min(high - tenth).max(0.0);
-        Self {
-            logarithmic: false,
-            low,
-            high,
-        }
+        Self { logarithmic: false, low, high }
     }
 
     fn axis(&self, label: &str) -> Axis {
@@ -136,11 +116,7 @@ impl Scale {
     }
 
     fn size(&self, place: f64) -> f64 {
-        if self.logarithmic {
-            10f64.powf(place)
-        } else {
-            place
-        }
+        if self.logarithmic { 10f64.powf(place) } else { place }
     }
 }
 

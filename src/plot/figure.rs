@@ -65,13 +65,9 @@ impl Show for Figure {
 
 fn render(svg: &str, options: &usvg::Options) -> Result<Vec<u8>> {
     let tree = usvg::Tree::from_str(svg, options).context("reading the figure's SVG")?;
-    let size = tree
-        .size()
-        .to_int_size()
-        .scale_by(PNG_SCALE)
-        .context("a figure without an area")?;
-    let mut pixels = tiny_skia::Pixmap::new(size.width(), size.height())
-        .context("the figure is too large for a PNG")?;
+    let size = tree.size().to_int_size().scale_by(PNG_SCALE).context("a figure without an area")?;
+    let mut pixels =
+        tiny_skia::Pixmap::new(size.width(), size.height()).context("the figure is too large for a PNG")?;
     pixels.fill(tiny_skia::Color::WHITE);
     let scale = tiny_skia::Transform::from_scale(PNG_SCALE, PNG_SCALE);
     resvg::render(&tree, scale, &mut pixels.as_mut());
@@ -93,10 +89,7 @@ mod tests {
     use plotters::style::BLACK;
 
     fn figure(text: &str) -> Figure {
-        canvas::draw(200.0, 50.0, |area| {
-            canvas::text(area, text, (100.0, 25.0), &canvas::Text::label(BLACK))
-        })
-        .unwrap()
+        canvas::draw(200.0, 50.0, |area| canvas::text(area, text, (100.0, 25.0), &canvas::Text::label(BLACK))).unwrap()
     }
 
     fn ink(png: &[u8]) -> usize {

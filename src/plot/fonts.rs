@@ -17,11 +17,7 @@ static FONTS: LazyLock<Arc<fontdb::Database>> = LazyLock::new(|| {
 
 /// How an SVG is read: with DejaVu Sans alone.
 pub(super) fn options() -> usvg::Options<'static> {
-    usvg::Options {
-        fontdb: FONTS.clone(),
-        font_family: "DejaVu Sans".to_owned(),
-        ..usvg::Options::default()
-    }
+    usvg::Options { fontdb: FONTS.clone(), font_family: "DejaVu Sans".to_owned(), ..usvg::Options::default() }
 }
 
 /// The width of a line of text in pixels. What cannot be measured is taken as 0.6 of its size a character.
@@ -40,11 +36,8 @@ pub(super) fn width(text: &str, size: f64, bold: bool) -> f64 {
 
 /// A text of the data as a figure can show it: on one line, without what XML forbids or [`indexed`] uses.
 pub(super) fn clean(text: &str) -> String {
-    let forbidden =
-        |c: char| c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') || MARKUP.contains(&c);
-    text.chars()
-        .map(|c| if forbidden(c) { ' ' } else { c })
-        .collect()
+    let forbidden = |c: char| c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') || MARKUP.contains(&c);
+    text.chars().map(|c| if forbidden(c) { ' ' } else { c }).collect()
 }
 
 /// A text with a lowered index: ESS, p. The backend escapes all markup, so that private characters stand for it

@@ -36,28 +36,14 @@ impl Seeds {
             let last = *curve.keys().next_back().expect("a seed has a value");
             (first, last)
         };
-        let begin = self
-            .0
-            .values()
-            .map(|curve| ends(curve).0)
-            .max()
-            .unwrap_or(0);
-        let end = self
-            .0
-            .values()
-            .map(|curve| ends(curve).1)
-            .min()
-            .unwrap_or(0);
+        let begin = self.0.values().map(|curve| ends(curve).0).max().unwrap_or(0);
+        let end = self.0.values().map(|curve| ends(curve).1).min().unwrap_or(0);
         ensure!(
             begin <= end,
             "the seeds have no common range: one begins at {begin}, another ends at {end}; \
              filter the frame to runs that have been equally far"
         );
-        let grid: BTreeSet<i64> = self
-            .0
-            .values()
-            .flat_map(|curve| curve.range(begin..=end).map(|(x, _)| *x))
-            .collect();
+        let grid: BTreeSet<i64> = self.0.values().flat_map(|curve| curve.range(begin..=end).map(|(x, _)| *x)).collect();
         let values = |x: &i64| self.0.values().map(|curve| at(curve, *x)).collect();
         Ok(grid.iter().map(|x| (*x as f64, values(x))).collect())
     }
@@ -65,10 +51,7 @@ impl Seeds {
 
 /// The curve's value at an x between its ends.
 fn at(curve: &BTreeMap<i64, f64>, x: i64) -> f64 {
-    let (x0, y0) = curve
-        .range(..=x)
-        .next_back()
-        .expect("x is not before the curve");
+    let (x0, y0) = curve.range(..=x).next_back().expect("x is not before the curve");
     if *x0 == x {
         return *y0;
     }
@@ -91,46 +74,21 @@ mod tests {
     #[test]
     fn equal_grids_are_kept_as_they_are() {
         let seeds = seeds(&[(1, 0, 0.1), (1, 8, 0.3), (0, 8, 0.5), (0, 0, 0.2)]);
-        assert_eq!(
-            seeds.common().unwrap(),
-            [(0.0, vec![0.2, 0.1]), (8.0, vec![0.5, 0.3])]
-        );
+        assert_eq!(seeds.common().unwrap(), [(0.0, vec![0.2, 0.1]), (8.0, vec![0.5, 0.3])]);
     }
 
     #[test]
     fn different_grids_meet_by_interpolation() {
-        let seeds = seeds(&[
-            (0, 0, 0.0),
-            (0, 10, 1.0),
-            (1, 0, 2.0),
-            (1, 4, 3.0),
-            (1, 8, 3.0),
-        ]);
-        let expected = [
-            (0.0, vec![0.0, 2.0]),
-            (4.0, vec![0.4, 3.0]),
-            (8.0, vec![0.8, 3.0]),
-        ];
+        let seeds = seeds(&[(0, 0, 0.0), (0, 10, 1.0), (1, 0, 2.0), (1, 4, 3.0), (1, 8, 3.0)]);
+        let expected = [(0.0, vec![0.0, 2.0]), (4.0, vec![0.4, 3.0]), (8.0, vec![0.8, 3.0])];
         assert_eq!(seeds.common().unwrap(), expected);
     }
 
     #[test]
     fn mixed_runs_and_separate_ranges_are_errors() {
         let mut mixed = seeds(&[(0, 5, 1.0)]);
-        assert!(
-            mixed
-                .insert(0, 5, 1.0)
-                .unwrap_err()
-                .to_string()
-                .contains("seed 0 at 5")
-        );
+        assert!(mixed.insert(0, 5, 1.0).unwrap_err().to_string().contains("seed 0 at 5"));
         let apart = seeds(&[(0, 0, 1.0), (0, 5, 1.0), (1, 6, 1.0)]);
-        assert!(
-            apart
-                .common()
-                .unwrap_err()
-                .to_string()
-                .contains("no common range")
-        );
+        assert!(apart.common().unwrap_err().to_string().contains("no common range"));
     }
 }

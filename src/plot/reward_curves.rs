@@ -46,18 +46,12 @@ pub fn reward_curves(evaluations: &DataFrame) -> Result<Figure> {
     let columns = Columns::of(evaluations, "reward_curves", "the evaluations of runs")?;
     let samples = columns.required_integers("samples")?;
     let rewards = columns.numbers("reward")?;
-    let rows = columns
-        .keys()?
-        .into_iter()
-        .zip(samples.into_iter().zip(rewards));
+    let rows = columns.keys()?.into_iter().zip(samples.into_iter().zip(rewards));
     let rows = rows.filter_map(|(key, (samples, reward))| {
         let row = (key.seed, samples, reward?);
         Some((key, row))
     });
-    let tasks: Vec<_> = by_task(rows)
-        .into_iter()
-        .map(curves)
-        .collect::<Result<_>>()?;
+    let tasks: Vec<_> = by_task(rows).into_iter().map(curves).collect::<Result<_>>()?;
     let sheet = Sheet {
         legend: legend(&tasks),
         columns: Sheet::columns_for(tasks.len()),
@@ -80,10 +74,7 @@ fn curves(task: Task<(i64, i64, f64)>) -> Result<Task<Point>> {
         Ok((method, points))
     };
     let methods = task.methods.into_iter().map(curve).collect::<Result<_>>()?;
-    Ok(Task {
-        name: task.name,
-        methods,
-    })
+    Ok(Task { name: task.name, methods })
 }
 
 fn points(rows: Vec<(i64, i64, f64)>) -> Result<Vec<Point>> {
@@ -93,24 +84,15 @@ fn points(rows: Vec<(i64, i64, f64)>) -> Result<Vec<Point>> {
     }
     let point = |(samples, rewards): (f64, Vec<f64>)| {
         let interval = t_interval(&rewards, 0.95)?;
-        Ok(Point {
-            samples,
-            reward: interval.mean,
-            band: (seeds.count() > 1).then_some(interval),
-        })
+        Ok(Point { samples, reward: interval.mean, band: (seeds.count() > 1).then_some(interval) })
     };
     seeds.common()?.into_iter().map(point).collect()
 }
 
 fn legend(tasks: &[Task<Point>]) -> Vec<Entry> {
-    let mut entries: Vec<Entry> = methods(tasks)
-        .into_iter()
-        .map(|name| Entry::new(Key::Line(style::method(name)), name))
-        .collect();
-    let mut points = tasks
-        .iter()
-        .flat_map(|task| &task.methods)
-        .flat_map(|(_, points)| points);
+    let mut entries: Vec<Entry> =
+        methods(tasks).into_iter().map(|name| Entry::new(Key::Line(style::method(name)), name)).collect();
+    let mut points = tasks.iter().flat_map(|task| &task.methods).flat_map(|(_, points)| points);
     if points.any(|point| point.band.is_some()) {
         let key = Key::Area(style::REFERENCE, 2.0 * style::BAND_OPACITY);
         entries.push(Entry::new(key, "95 % t-interval over seeds"));
@@ -127,25 +109,15 @@ fn panel(area: &Area, task: &Task<Point>) -> Result<()> {
     let mut plot = canvas::plot(area, &task.name, &x, &y)?;
     // All bands below all lines.
     for (method, points) in &task.methods {
-        let bounds: Vec<_> = points
-            .iter()
-            .filter_map(|point| point.band.map(|band| (point.samples, band.low, band.high)))
-            .collect();
+        let bounds: Vec<_> =
+            points.iter().filter_map(|point| point.band.map(|band| (point.samples, band.low, band.high))).collect();
         if bounds.len() > 1 {
-            canvas::band(
-                &mut plot,
-                &bounds,
-                style::method(method).color,
-                style::BAND_OPACITY,
-            )?;
+            canvas::band(&mut plot, &bounds, style::method(method).color, style::BAND_OPACITY)?;
         }
     }
     for (method, points) in &task.methods {
         let look = style::method(method);
-        let line: Vec<_> = points
-            .iter()
-            .map(|point| (point.samples, point.reward))
-            .collect();
+        let line: Vec<_> = points.iter().map(|point| (point.samples, point.reward)).collect();
         canvas::line(&mut plot, &line, look.color, style::LINE_WIDTH)?;
         if line.len() <= MOST_MARKS {
             canvas::marks(&mut plot, &line, look)?;
@@ -170,7 +142,5 @@ fn reward_span<'a, I: Iterator<Item = &'a Point>>(points: impl Fn() -> I) -> (f6
 }
 
 fn span(values: impl Iterator<Item = f64>) -> (f64, f64) {
-    values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| {
-        (low.min(x), high.max(x))
-    })
+    values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| (low.min(x), high.max(x)))
 }

@@ -76,21 +76,16 @@ const METHODS: [(&str, RGBColor, Mark); 9] = [
 /// same in every figure: a mark that no known method has. Two such names may share a look.
 pub fn method(name: &str) -> MethodStyle {
     if let Some((_, color, mark)) = METHODS.iter().find(|(known, ..)| *known == name) {
-        return MethodStyle {
-            color: *color,
-            mark: *mark,
-        };
+        return MethodStyle { color: *color, mark: *mark };
     }
     const COLORS: [RGBColor; 7] = [ORANGE, SKY_BLUE, GREEN, BLACK, PURPLE, BLUE, GREY];
     const MARKS: [Mark; 3] = [Mark::Cross, Mark::Star, Mark::Bar];
     // FNV-1a: a hash that no release of the standard library changes.
-    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    }) >> 16;
-    MethodStyle {
-        color: COLORS[(hash % 7) as usize],
-        mark: MARKS[(hash / 7 % 3) as usize],
-    }
+    let hash = name
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+        >> 16;
+    MethodStyle { color: COLORS[(hash % 7) as usize], mark: MARKS[(hash / 7 % 3) as usize] }
 }
 
 /// The place of a method in a legend: known methods in the order of the study, then others by name, and `qstar`
@@ -110,22 +105,12 @@ pub fn ramp(color: RGBColor, progress: f64) -> RGBColor {
     let light = blend(color, RGBColor(255, 255, 255), 0.75);
     let dark = blend(color, BLACK, 0.55);
     // The pure colour in the middle keeps the hue recognisable.
-    if progress < 0.5 {
-        blend(light, color, 2.0 * progress)
-    } else {
-        blend(color, dark, 2.0 * progress - 1.0)
-    }
+    if progress < 0.5 { blend(light, color, 2.0 * progress) } else { blend(color, dark, 2.0 * progress - 1.0) }
 }
 
 fn blend(from: RGBColor, to: RGBColor, share: f64) -> RGBColor {
-    let channel = |from: u8, to: u8| {
-        (f64::from(from) + share * (f64::from(to) - f64::from(from))).round() as u8
-    };
-    RGBColor(
-        channel(from.0, to.0),
-        channel(from.1, to.1),
-        channel(from.2, to.2),
-    )
+    let channel = |from: u8, to: u8| (f64::from(from) + share * (f64::from(to) - f64::from(from))).round() as u8;
+    RGBColor(channel(from.0, to.0), channel(from.1, to.1), channel(from.2, to.2))
 }
 
 #[cfg(test)]
@@ -136,18 +121,14 @@ mod tests {
 
     #[test]
     fn known_methods_look_different() {
-        let looks: HashSet<String> = METHODS
-            .iter()
-            .map(|(name, ..)| format!("{:?}", method(name)))
-            .collect();
+        let looks: HashSet<String> = METHODS.iter().map(|(name, ..)| format!("{:?}", method(name))).collect();
         assert_eq!(looks.len(), METHODS.len());
     }
 
     #[test]
     fn the_methods_of_one_comparison_differ_in_colour_alone() {
-        let colors: HashSet<_> = ["reinforce", "on_policy", "sft", "qstar"]
-            .map(|name| format!("{:?}", method(name).color))
-            .into();
+        let colors: HashSet<_> =
+            ["reinforce", "on_policy", "sft", "qstar"].map(|name| format!("{:?}", method(name).color)).into();
         assert_eq!(colors.len(), 4);
     }
 
@@ -155,10 +136,7 @@ mod tests {
     fn an_unknown_method_keeps_its_look() {
         assert_eq!(method("grpo"), method("grpo"));
         // A change of this literal recolours figures that are already printed.
-        let grpo = MethodStyle {
-            color: BLUE,
-            mark: Mark::Cross,
-        };
+        let grpo = MethodStyle { color: BLUE, mark: Mark::Cross };
         assert_eq!(method("grpo"), grpo);
     }
 

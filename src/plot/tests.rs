@@ -9,8 +9,7 @@ use super::*;
 const METHODS: [&str; 4] = ["reinforce", "on_policy", "sft", "qstar"];
 
 fn evaluations(tasks: &[&str], seeds: i64) -> DataFrame {
-    let (mut task, mut method, mut seed, mut samples, mut reward) =
-        (vec![], vec![], vec![], vec![], vec![]);
+    let (mut task, mut method, mut seed, mut samples, mut reward) = (vec![], vec![], vec![], vec![], vec![]);
     for t in tasks {
         for (m, name) in METHODS.iter().enumerate() {
             for s in 0..seeds {
@@ -24,8 +23,7 @@ fn evaluations(tasks: &[&str], seeds: i64) -> DataFrame {
             }
         }
     }
-    df!("task" => task, "method" => method, "seed" => seed, "samples" => samples, "reward" => reward)
-        .unwrap()
+    df!("task" => task, "method" => method, "seed" => seed, "samples" => samples, "reward" => reward).unwrap()
 }
 
 fn steps(tasks: &[&str], smallest_ess: f64) -> DataFrame {
@@ -59,9 +57,7 @@ fn steps(tasks: &[&str], smallest_ess: f64) -> DataFrame {
     )
     .unwrap();
     let counts = ListChunked::from_iter(counts).into_series();
-    frame
-        .with_column(counts.with_name("alpha_histogram".into()).into())
-        .unwrap();
+    frame.with_column(counts.with_name("alpha_histogram".into()).into()).unwrap();
     frame
 }
 
@@ -88,22 +84,11 @@ fn error(result: anyhow::Result<Figure>) -> String {
 
 #[test]
 fn reward_curves_show_methods_tasks_and_units() {
-    let labels = [
-        "reinforce",
-        "on_policy",
-        "sft",
-        "qstar",
-        "summary",
-        "Held-out reward",
-    ];
+    let labels = ["reinforce", "on_policy", "sft", "qstar", "summary", "Held-out reward"];
     let figure = reward_curves(&evaluations(&["summary"], 5)).unwrap();
     check(&figure, &labels, 432, 338);
     assert!(figure.svg.contains("t-interval") && figure.svg.contains("<polygon"));
-    assert!(
-        figure
-            .svg
-            .contains("font-family=\"DejaVu Sans, sans-serif\"")
-    );
+    assert!(figure.svg.contains("font-family=\"DejaVu Sans, sans-serif\""));
     let five = reward_curves(&evaluations(&["a", "b", "c", "d", "e"], 5)).unwrap();
     check(&five, &labels[..4], 864, 608);
     assert_eq!(five.svg.matches("Samples (responses used)").count(), 5);
@@ -134,11 +119,7 @@ fn a_method_has_one_colour_in_all_figures() {
 fn names_from_the_data_are_escaped() {
     let frame = evaluations(&["<img src=x>&\u{1}\u{e000}"], 1);
     let figure = reward_curves(&frame).unwrap();
-    assert!(
-        figure.svg.contains("&lt;img src=x&gt;&amp;"),
-        "{}",
-        figure.svg
-    );
+    assert!(figure.svg.contains("&lt;img src=x&gt;&amp;"), "{}", figure.svg);
     assert!(!figure.svg.contains("<img") && !figure.svg.contains('\u{1}'));
     assert!(figure.png().is_ok());
 }
@@ -146,12 +127,7 @@ fn names_from_the_data_are_escaped() {
 #[test]
 fn ess_scatter_has_a_point_a_step_of_each_seed() {
     let figure = ess_scatter(&steps(&["summary"], 0.4)).unwrap();
-    check(
-        &figure,
-        &["qstar, first to last step", "ratio 0.9 to 1.1", "\n0.6\n"],
-        432,
-        484,
-    );
+    check(&figure, &["qstar, first to last step", "ratio 0.9 to 1.1", "\n0.6\n"], 432, 484);
     assert!(!figure.svg.contains("reinforce"));
     assert_eq!(figure.svg.matches("<circle").count(), 20);
 }
@@ -166,12 +142,7 @@ fn ess_over_decades_is_logarithmic() {
 #[test]
 fn alpha_has_a_row_a_task() {
     let figure = alpha_over_training(&steps(&["summary", "code"], 0.4)).unwrap();
-    check(
-        &figure,
-        &["Training step", "qstar, median", "Share of tokens", "code"],
-        864,
-        528,
-    );
+    check(&figure, &["Training step", "qstar, median", "Share of tokens", "code"], 864, 528);
     assert_eq!(figure.svg.matches("Training step").count(), 2);
     // Counts 0 to 19 of 190: the largest share is a tenth.
     assert!(figure.svg.contains("\n0.10\n"), "{}", figure.svg);
@@ -183,19 +154,8 @@ type Draw = fn(&DataFrame) -> anyhow::Result<Figure>;
 fn every_missing_column_is_named() {
     let figures: [(Draw, DataFrame); 3] = [
         (reward_curves, evaluations(&["a"], 2)),
-        (
-            ess_scatter,
-            steps(&["a"], 0.4).drop_many([
-                "alpha_q05",
-                "alpha_q50",
-                "alpha_q95",
-                "alpha_histogram",
-            ]),
-        ),
-        (
-            alpha_over_training,
-            steps(&["a"], 0.4).drop_many(["ess_p", "ess_t"]),
-        ),
+        (ess_scatter, steps(&["a"], 0.4).drop_many(["alpha_q05", "alpha_q50", "alpha_q95", "alpha_histogram"])),
+        (alpha_over_training, steps(&["a"], 0.4).drop_many(["ess_p", "ess_t"])),
     ];
     for (draw, frame) in figures {
         for name in frame.get_column_names_owned() {
@@ -225,22 +185,13 @@ fn values_that_cannot_be_drawn_are_named() {
     let nan = error(reward_curves(&with(&rewards, "reward", f64::NAN)));
     assert!(nan.contains("`reward` is not finite in row 0"), "{nan}");
     let text = error(reward_curves(&with(&rewards, "samples", 0.5)));
-    assert!(
-        text.contains("`samples` holds f64") && text.contains("whole numbers"),
-        "{text}"
-    );
+    assert!(text.contains("`samples` holds f64") && text.contains("whole numbers"), "{text}");
     let mixed = error(reward_curves(&with(&rewards, "samples", 1i64)));
-    assert!(
-        mixed.contains("reinforce on a") && mixed.contains("mixes runs"),
-        "{mixed}"
-    );
+    assert!(mixed.contains("reinforce on a") && mixed.contains("mixes runs"), "{mixed}");
     let key = error(reward_curves(&with(&rewards, "seed", None::<i64>)));
     assert!(key.contains("`seed` has a null"), "{key}");
     let ess = error(ess_scatter(&with(&steps, "ess_t", 1.5)));
-    assert!(
-        ess.contains("shares in (0, 1]") && ess.contains("1.5"),
-        "{ess}"
-    );
+    assert!(ess.contains("shares in (0, 1]") && ess.contains("1.5"), "{ess}");
     let null = error(ess_scatter(&with(&steps, "ess_p", None::<f64>)));
     assert!(null.contains("`ess_p` is null in every row"), "{null}");
     let falling = error(alpha_over_training(&with(&steps, "alpha_q05", 0.99)));

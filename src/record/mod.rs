@@ -4,7 +4,7 @@ mod frame;
 mod rows;
 mod store;
 
-pub use frame::{Cell, stack, with_labels};
 pub(crate) use frame::record;
+pub use frame::{Cell, stack, with_labels};
 pub use rows::{EvaluationRow, PlanRow, SampleRow, StepRow};
 pub use store::{Kind, RunFolder, evaluations, samples, steps};

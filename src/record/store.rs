@@ -123,7 +123,9 @@ impl RunFolder {
     pub fn rows(&self, kind: Kind) -> Result<DataFrame> {
         let read = |(_, path): (u64, PathBuf)| -> Result<DataFrame> {
             let file = File::open(&path).with_context(|| format!("{}: cannot be opened", path.display()))?;
-            ParquetReader::new(file).finish().with_context(|| format!("{}: not a readable parquet file", path.display()))
+            ParquetReader::new(file)
+                .finish()
+                .with_context(|| format!("{}: not a readable parquet file", path.display()))
         };
         let frames: Result<Vec<_>> = self.parts(kind)?.into_iter().map(read).collect();
         stack(frames?).with_context(|| format!("{}: {} of this run", self.path.display(), kind.name()))

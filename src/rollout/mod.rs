@@ -71,7 +71,13 @@ impl Sampler<'_> {
     /// # Errors
     /// An empty prompt, a target that the proposal needs and does not get, different vocabularies,
     /// logits that are not numbers (the row is named).
-    pub fn draw(&self, policy: &Network, target: Option<&Network>, prompts: &[Vec<u32>], k: usize) -> Result<Vec<Response>> {
+    pub fn draw(
+        &self,
+        policy: &Network,
+        target: Option<&Network>,
+        prompts: &[Vec<u32>],
+        k: usize,
+    ) -> Result<Vec<Response>> {
         ensure!(prompts.iter().all(|p| !p.is_empty()), "a prompt is empty: a model needs a token to continue");
         ensure!(
             target.is_some() || self.proposal == Proposal::Policy,
@@ -156,7 +162,13 @@ fn draw_mixture(policy: &[f32], target: &[f32], rule: &Rule, uniform: f64) -> Re
     let log_q = pair.log_q(solution.alpha);
     let token = invert(log_q.iter().map(|x| x.exp()), uniform);
     let (log_p, log_t) = pair.log_probs_of(token);
-    Ok(Draw { token: token as u32, log_q: log_q[token], log_p: Some(log_p), log_t: Some(log_t), mixture: Some(solution) })
+    Ok(Draw {
+        token: token as u32,
+        log_q: log_q[token],
+        log_p: Some(log_p),
+        log_t: Some(log_t),
+        mixture: Some(solution),
+    })
 }
 
 fn draw_single(mut logits: Vec<f32>, uniform: f64) -> Result<(u32, f64)> {
@@ -196,10 +208,8 @@ impl<'a> Decoder<'a> {
     /// Reads every prompt once and copies its state to its `k` rows.
     fn prefill(network: &'a Network, prompts: &[Vec<u32>], k: usize, max_new: usize) -> Result<Self> {
         let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
-        let ids: Vec<u32> = prompts
-            .iter()
-            .flat_map(|p| p.iter().copied().chain(std::iter::repeat_n(0, longest - p.len())))
-            .collect();
+        let ids: Vec<u32> =
+            prompts.iter().flat_map(|p| p.iter().copied().chain(std::iter::repeat_n(0, longest - p.len()))).collect();
         let ids = Tensor::from_vec(ids, (prompts.len(), longest), &Device::Cpu)?;
         let mut cache = network.cache(prompts.len(), longest + max_new);
         let hidden = network.hidden(&ids, Some(&mut cache))?;

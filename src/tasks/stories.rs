@@ -59,7 +59,13 @@ struct Demonstration {
 }
 
 /// Draws stories of at most `max_tokens` tokens from the model, as text: batch number `batch` of `size`.
-pub fn write_stories(model: &Network, tokenizer: &Tokenizer, batch: u64, size: usize, max_tokens: usize) -> Result<Vec<String>> {
+pub fn write_stories(
+    model: &Network,
+    tokenizer: &Tokenizer,
+    batch: u64,
+    size: usize,
+    max_tokens: usize,
+) -> Result<Vec<String>> {
     let sampler = Sampler {
         proposal: Proposal::Policy,
         stop_tokens: &STOP,
@@ -86,7 +92,8 @@ impl Stories {
                 continue;
             }
             // Stories that begin alike fall into one split (FNV-1a of the opening).
-            let digest = opening.bytes().fold(0x811c_9dc5u32, |h, byte| (h ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+            let digest =
+                opening.bytes().fold(0x811c_9dc5u32, |h, byte| (h ^ u32::from(byte)).wrapping_mul(0x0100_0193));
             let held_out = digest.is_multiple_of(HELD_OUT);
             if seen.insert(opening.to_string()) {
                 let openings = if held_out { &mut task.test } else { &mut task.train };

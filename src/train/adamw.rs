@@ -36,7 +36,8 @@ pub struct AdamW {
 impl AdamW {
     pub fn new(params: &Params, config: AdamWConfig) -> Self {
         let zeros = |n: usize| vec![0f32; n];
-        let moments = params.iter().map(|(name, var)| (name.to_string(), zeros(var.elem_count()), zeros(var.elem_count())));
+        let moments =
+            params.iter().map(|(name, var)| (name.to_string(), zeros(var.elem_count()), zeros(var.elem_count())));
         Self { config, steps: 0, moments: moments.collect() }
     }
 
@@ -75,7 +76,12 @@ impl AdamW {
         for (name, m, v) in &mut self.moments {
             for (kind, values) in [("m", m), ("v", v)] {
                 let saved = get(format!("adamw.{kind}.{name}"))?.to_vec1::<f32>()?;
-                ensure!(saved.len() == values.len(), "adamw.{kind}.{name} has {} values, not {}", saved.len(), values.len());
+                ensure!(
+                    saved.len() == values.len(),
+                    "adamw.{kind}.{name} has {} values, not {}",
+                    saved.len(),
+                    values.len()
+                );
                 *values = saved;
             }
         }

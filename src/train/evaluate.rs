@@ -99,7 +99,13 @@ struct Measured {
 }
 
 impl Measured {
-    fn add(&mut self, prompts: &[Vec<u32>], responses: &[Response], policy: &Network, reference: &Network) -> Result<()> {
+    fn add(
+        &mut self,
+        prompts: &[Vec<u32>],
+        responses: &[Response],
+        policy: &Network,
+        reference: &Network,
+    ) -> Result<()> {
         let tokens: Vec<Vec<u32>> = responses.iter().map(Response::tokens).collect();
         let pairs: Vec<_> = prompts.iter().zip(&tokens).map(|(p, r)| (&p[..], &r[..])).collect();
         let sequences = Sequences::new(&pairs)?;

@@ -163,7 +163,8 @@ impl Run {
             }
         }
         let weights = trainer.policy.params.digest()?;
-        self.folder.write_text(DONE, &(serde_json::json!({"steps": config.steps, "weights": weights}).to_string() + "\n"))
+        self.folder
+            .write_text(DONE, &(serde_json::json!({"steps": config.steps, "weights": weights}).to_string() + "\n"))
     }
 }
 

@@ -101,7 +101,8 @@ impl<'a> Trainer<'a> {
             let width = policy.config.hidden_size();
             params.add_normal("value_head.weight", &[1, width], 1.0 / ((width + 1) as f32).sqrt(), seed)?;
             params.add_constant("value_head.bias", &[1], 0.0)?;
-            let tensor = |name: &str| params.get(name).map(|var| var.as_tensor().clone()).context("the head was just added");
+            let tensor =
+                |name: &str| params.get(name).map(|var| var.as_tensor().clone()).context("the head was just added");
             value_head = Some(Linear::new(&tensor("value_head.weight")?, Some(&tensor("value_head.bias")?))?);
         }
         let optimizer = AdamW::new(&params, AdamWConfig::default());
@@ -147,7 +148,8 @@ impl<'a> Trainer<'a> {
         let referenced_at = start.elapsed().as_secs_f64();
 
         let batch = Batch { prompts, responses, tokens, rewards, reference };
-        let learning_rate = self.config.learning_rate * ((self.step + 1) as f64 / self.config.warmup_steps.max(1) as f64).min(1.0);
+        let learning_rate =
+            self.config.learning_rate * ((self.step + 1) as f64 / self.config.warmup_steps.max(1) as f64).min(1.0);
         let update = match self.method.objective {
             Objective::Reinforce => self.reinforce(&batch, learning_rate),
             Objective::MaximumLikelihood => self.maximum_likelihood(&batch, learning_rate),
@@ -155,7 +157,8 @@ impl<'a> Trainer<'a> {
         }?;
         let updated_at = start.elapsed().as_secs_f64();
 
-        let drawn = Drawn { weight: self.method.weight, responses: &batch.responses, weights: update.weights.as_deref() };
+        let drawn =
+            Drawn { weight: self.method.weight, responses: &batch.responses, weights: update.weights.as_deref() };
         let model_size = self.policy.params.count() as f64;
         let decoded = all.read_count() as f64 * if self.method.needs_target() { 2.0 } else { 1.0 };
         let forward = decoded + all.read_count() as f64;
@@ -245,8 +248,18 @@ impl<'a> Trainer<'a> {
         let mut first: Option<Update> = None;
         for _ in 0..ppo.epochs {
             let update = self.pass(batch, learning_rate, |_, hidden, log_probs, rows| {
-                let policy = policy_loss(log_probs, &old_log_probs[rows.clone()].concat(), &advantages[rows.clone()].concat(), ppo.clip)?;
-                let value = value_loss(&value_of(hidden)?, &old_values[rows.clone()].concat(), &returns[rows].concat(), ppo.value_clip)?;
+                let policy = policy_loss(
+                    log_probs,
+                    &old_log_probs[rows.clone()].concat(),
+                    &advantages[rows.clone()].concat(),
+                    ppo.clip,
+                )?;
+                let value = value_loss(
+                    &value_of(hidden)?,
+                    &old_values[rows.clone()].concat(),
+                    &returns[rows].concat(),
+                    ppo.value_clip,
+                )?;
                 policy + (value * ppo.value_coefficient)?
             })?;
             let trained = first.as_ref().map_or(0, |u| u.tokens_trained) + update.tokens_trained;

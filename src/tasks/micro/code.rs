@@ -55,11 +55,7 @@ impl Problem {
                 .collect();
             let wanted = value(&program, &values);
             if (0..NUMBERS.len() as i32).contains(&wanted) {
-                return Self {
-                    names,
-                    values,
-                    wanted,
-                };
+                return Self { names, values, wanted };
             }
         }
     }
@@ -132,10 +128,7 @@ impl super::Problem for Problem {
     }
 
     fn flawed(&self, rng: &mut ChaCha8Rng) -> Vec<Word> {
-        let near: Vec<&Program> = PROGRAMS
-            .iter()
-            .filter(|program| (1..=2).contains(&self.distance(program)))
-            .collect();
+        let near: Vec<&Program> = PROGRAMS.iter().filter(|program| (1..=2).contains(&self.distance(program))).collect();
         match rng.random_range(0..10) {
             0..5 if !near.is_empty() => self.source(pick(&near, rng)),
             0..8 => self.source(any_program(rng)),
@@ -152,9 +145,7 @@ impl super::Problem for Problem {
 
     fn combination(&self) -> Vec<Word> {
         let [a, b, c] = self.values;
-        [a, b, c, self.wanted]
-            .map(|value| NUMBERS[value as usize])
-            .to_vec()
+        [a, b, c, self.wanted].map(|value| NUMBERS[value as usize]).to_vec()
     }
 }
 
@@ -169,9 +160,7 @@ fn programs() -> Vec<Program> {
             .flat_map(|program| {
                 let signs = if length == 1 { &[1][..] } else { &[1, -1] };
                 let step = |place| signs.iter().map(move |&sign| (sign, place));
-                (0..3)
-                    .flat_map(step)
-                    .map(|step| [program.as_slice(), &[step]].concat())
+                (0..3).flat_map(step).map(|step| [program.as_slice(), &[step]].concat())
             })
             .collect();
         all.extend(longest.clone());
@@ -190,10 +179,7 @@ fn repeats(program: &Program) -> bool {
 }
 
 fn value(program: &Program, values: &[i32; 3]) -> i32 {
-    program
-        .iter()
-        .map(|&(sign, place)| sign * values[place])
-        .sum()
+    program.iter().map(|&(sign, place)| sign * values[place]).sum()
 }
 
 #[cfg(test)]
@@ -204,16 +190,9 @@ mod tests {
 
     #[test]
     fn literals() {
-        let problem = Problem {
-            names: ["w", "y", "z"],
-            values: [3, 5, 2],
-            wanted: 6,
-        };
+        let problem = Problem { names: ["w", "y", "z"], values: [3, 5, 2], wanted: 6 };
         assert_eq!(problem.question().join(" "), "w = 3 y = 5 z = 2 print 6");
-        assert_eq!(
-            problem.clean(&mut ChaCha8Rng::seed_from_u64(0)).join(" "),
-            "w + y - z"
-        );
+        assert_eq!(problem.clean(&mut ChaCha8Rng::seed_from_u64(0)).join(" "), "w + y - z");
         for (program, reward) in [
             ("w + y - z", 1.0),
             ("w + w", 1.0),
@@ -234,22 +213,11 @@ mod tests {
 
     #[test]
     fn the_order_of_programs() {
-        let problem = Problem {
-            names: ["x", "y", "z"],
-            values: [1, 2, 3],
-            wanted: 1,
-        };
+        let problem = Problem { names: ["x", "y", "z"], values: [1, 2, 3], wanted: 1 };
         let first = |count| -> Vec<String> {
-            PROGRAMS
-                .iter()
-                .take(count)
-                .map(|program| problem.source(program).join(" "))
-                .collect()
+            PROGRAMS.iter().take(count).map(|program| problem.source(program).join(" ")).collect()
         };
         assert_eq!(PROGRAMS.len(), 3 + 18 + 108);
-        assert_eq!(
-            first(7),
-            ["x", "y", "z", "x + y", "x - y", "x + z", "x - z"]
-        );
+        assert_eq!(first(7), ["x", "y", "z", "x + y", "x - y", "x + z", "x - z"]);
     }
 }

@@ -20,18 +20,10 @@ const SPECIALS: [Word; 2] = ["<pad>", "<eos>"];
 
 /// The first word of a prompt names its family, the last one asks for the answer.
 pub(super) const ANSWER: Word = "=>";
-const MARKERS: [Word; 6] = [
-    "reply",
-    "summary",
-    "code",
-    "translation",
-    "questions",
-    ANSWER,
-];
+const MARKERS: [Word; 6] = ["reply", "summary", "code", "translation", "questions", ANSWER];
 
-pub(super) const NAMES: [Word; 12] = [
-    "ann", "bob", "cleo", "dan", "eve", "finn", "gina", "hugo", "iris", "jon", "kira", "leo",
-];
+pub(super) const NAMES: [Word; 12] =
+    ["ann", "bob", "cleo", "dan", "eve", "finn", "gina", "hugo", "iris", "jon", "kira", "leo"];
 
 /// A topic that somebody may ask about, and the words that help there.
 pub(super) const TOPICS: [(Word, [Word; 3]); 8] = [
@@ -110,10 +102,8 @@ const SIGNS: [Word; 6] = ["!", ";", "?", "=", "+", "-"];
 pub(super) const VARIABLES: [Word; 4] = ["w", "x", "y", "z"];
 
 /// The word of a number is at the number's own place.
-pub(super) const NUMBERS: [Word; 19] = [
-    "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15", "16",
-    "17", "18",
-];
+pub(super) const NUMBERS: [Word; 19] =
+    ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15", "16", "17", "18"];
 
 /// The vocabulary with both directions of the map between words and token ids.
 pub(super) struct Lexicon {
@@ -127,23 +117,14 @@ impl Lexicon {
     pub fn new() -> Result<Self> {
         let words = words();
         let ids: HashMap<Word, u32> = words.iter().copied().zip(0..).collect();
+        ensure!(ids.len() == words.len(), "a word occurs twice in the lexicon");
         ensure!(
-            ids.len() == words.len(),
-            "a word occurs twice in the lexicon"
-        );
-        ensure!(
-            words
-                .iter()
-                .all(|word| !word.is_empty() && !word.contains(char::is_whitespace)),
+            words.iter().all(|word| !word.is_empty() && !word.contains(char::is_whitespace)),
             "a word of the lexicon is empty or holds white space"
         );
         ensure!(words[PAD as usize] == SPECIALS[0] && words[EOS as usize] == SPECIALS[1]);
         let tokenizer = tokenizer(&words).map_err(|error| anyhow!("the tokenizer: {error}"))?;
-        Ok(Self {
-            words,
-            ids,
-            tokenizer,
-        })
+        Ok(Self { words, ids, tokenizer })
     }
 
     pub fn tokenizer(&self) -> &Tokenizer {
@@ -160,23 +141,12 @@ impl Lexicon {
     /// # Panics
     /// If a word is not in the lexicon: families draw their words from the constants above.
     pub fn ids(&self, words: &[Word]) -> Vec<u32> {
-        words
-            .iter()
-            .map(|word| {
-                *self
-                    .ids
-                    .get(word)
-                    .unwrap_or_else(|| panic!("{word:?} is no word here"))
-            })
-            .collect()
+        words.iter().map(|word| *self.ids.get(word).unwrap_or_else(|| panic!("{word:?} is no word here"))).collect()
     }
 
     /// The word of a token id. An id beyond the vocabulary reads as padding, which no answer holds.
     pub fn word(&self, id: u32) -> Word {
-        self.words
-            .get(id as usize)
-            .copied()
-            .unwrap_or(SPECIALS[PAD as usize])
+        self.words.get(id as usize).copied().unwrap_or(SPECIALS[PAD as usize])
     }
 }
 

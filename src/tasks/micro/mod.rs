@@ -58,13 +58,7 @@ pub enum Family {
 
 impl Family {
     /// In the order in which the indices of prompts go round.
-    pub const ALL: [Family; 5] = [
-        Self::Reply,
-        Self::Summary,
-        Self::Code,
-        Self::Translation,
-        Self::Questions,
-    ];
+    pub const ALL: [Family; 5] = [Self::Reply, Self::Summary, Self::Code, Self::Translation, Self::Questions];
 
     /// The family of prompt `index`, the same in both splits.
     pub fn of(index: u64) -> Self {
@@ -129,9 +123,7 @@ enum Purpose {
 impl MicroWorld {
     /// Errors if the lexicon is not a vocabulary (a word that occurs twice).
     pub fn new() -> Result<Self> {
-        Ok(Self {
-            lexicon: Lexicon::new()?,
-        })
+        Ok(Self { lexicon: Lexicon::new()? })
     }
 
     /// The number of tokens, the special ones included.
@@ -143,12 +135,7 @@ impl MicroWorld {
     pub fn demonstration(&self, prompt: &Prompt, quality: Quality, draw: u64) -> Vec<u32> {
         let problem = problem(prompt.split, prompt.index);
         let words = match quality {
-            Quality::Clean => problem.clean(&mut generator(
-                Purpose::Clean,
-                prompt.split,
-                prompt.index,
-                draw,
-            )),
+            Quality::Clean => problem.clean(&mut generator(Purpose::Clean, prompt.split, prompt.index, draw)),
             Quality::Mixed => {
                 let rng = &mut generator(Purpose::Mixed, prompt.split, prompt.index, draw);
                 mixed(problem.as_ref(), rng)
@@ -172,10 +159,7 @@ impl MicroWorld {
         let margin = (problem.reward(&a) - problem.reward(&b)) / PREFERENCE_TEMPERATURE;
         let a_is_chosen = rng.random_bool(1.0 / (1.0 + (-margin).exp()));
         let (chosen, rejected) = if a_is_chosen { (a, b) } else { (b, a) };
-        Preference {
-            chosen: self.response(&chosen),
-            rejected: self.response(&rejected),
-        }
+        Preference { chosen: self.response(&chosen), rejected: self.response(&rejected) }
     }
 
     /// The hash of what the prompt asks for. No two prompts of different splits share it.
@@ -214,13 +198,7 @@ impl Task for MicroWorld {
         words.extend(problem(split, index).question());
         words.push(lexicon::ANSWER);
         let tokens = self.lexicon.ids(&words);
-        Prompt {
-            split,
-            index,
-            family,
-            text: words.join(" "),
-            tokens,
-        }
+        Prompt { split, index, family, text: words.join(" "), tokens }
     }
 
     /// A response that was cut keeps [`CUT_FACTOR`] of its reward. A special token before the end
@@ -249,11 +227,7 @@ fn problem(split: Split, index: u64) -> Box<dyn Problem> {
 }
 
 fn mixed(problem: &dyn Problem, rng: &mut ChaCha8Rng) -> Vec<Word> {
-    if rng.random_bool(CLEAN_SHARE) {
-        problem.clean(rng)
-    } else {
-        problem.flawed(rng)
-    }
+    if rng.random_bool(CLEAN_SHARE) { problem.clean(rng) } else { problem.flawed(rng) }
 }
 
 /// The first eight bytes of the SHA-256 of the family and the words of the combination: the split
@@ -267,10 +241,7 @@ fn combination(family: Family, problem: &dyn Problem) -> u64 {
 /// The draws of one purpose for one prompt. `draw` selects a stream of its own.
 fn generator(purpose: Purpose, split: Split, index: u64, draw: u64) -> ChaCha8Rng {
     let mut seed = [0; 32];
-    for (part, value) in seed
-        .chunks_exact_mut(8)
-        .zip([SEED, purpose as u64, split as u64, index])
-    {
+    for (part, value) in seed.chunks_exact_mut(8).zip([SEED, purpose as u64, split as u64, index]) {
         part.copy_from_slice(&value.to_le_bytes());
     }
     let mut rng = ChaCha8Rng::from_seed(seed);

@@ -9,11 +9,7 @@ pub(super) fn lcs_f1(response: &[&str], truth: &[&str]) -> f64 {
         let mut diagonal = 0;
         for j in 0..truth.len() {
             let above = row[j + 1];
-            row[j + 1] = if *word == truth[j] {
-                diagonal + 1
-            } else {
-                above.max(row[j])
-            };
+            row[j + 1] = if *word == truth[j] { diagonal + 1 } else { above.max(row[j]) };
             diagonal = above;
         }
     }
@@ -50,11 +46,7 @@ fn common<T: PartialEq>(response: &[T], truth: &[T]) -> usize {
 }
 
 fn f1(common: usize, response: usize, truth: usize) -> f64 {
-    if common == 0 {
-        0.0
-    } else {
-        2.0 * common as f64 / (response + truth) as f64
-    }
+    if common == 0 { 0.0 } else { 2.0 * common as f64 / (response + truth) as f64 }
 }
 
 #[cfg(test)]

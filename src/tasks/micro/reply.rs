@@ -42,11 +42,7 @@ impl Problem {
         let topics = distinct(&TOPICS, count, rng);
         let useful: Vec<Word> = topics.iter().flat_map(|topic| topic.1).collect();
         let forbidden = distinct(&useful, rng.random_range(1..=2), rng);
-        Self {
-            name: pick(&NAMES, rng),
-            topics,
-            forbidden,
-        }
+        Self { name: pick(&NAMES, rng), topics, forbidden }
     }
 
     fn is_forbidden(&self, word: &str) -> bool {
@@ -54,11 +50,7 @@ impl Problem {
     }
 
     fn allowed(&self, useful: &[Word]) -> Vec<Word> {
-        useful
-            .iter()
-            .copied()
-            .filter(|word| !self.is_forbidden(word))
-            .collect()
+        useful.iter().copied().filter(|word| !self.is_forbidden(word)).collect()
     }
 
     /// "try the A and the B", or less if there are fewer useful words.
@@ -83,11 +75,7 @@ impl super::Problem for Problem {
     }
 
     fn clean(&self, rng: &mut ChaCha8Rng) -> Vec<Word> {
-        let useful: Vec<Word> = self
-            .topics
-            .iter()
-            .map(|topic| pick(&self.allowed(&topic.1), rng))
-            .collect();
+        let useful: Vec<Word> = self.topics.iter().map(|topic| pick(&self.allowed(&topic.1), rng)).collect();
         let mut words = vec![pick(&GREETINGS, rng), self.name];
         words.extend(Self::advice(&useful));
         words.push(THANKS);
@@ -118,11 +106,7 @@ impl super::Problem for Problem {
         words.extend(Self::advice(&useful));
         if rng.random_bool(0.3) {
             // Once more, or about something else.
-            let word = if useful.is_empty() {
-                pick(&NOUNS, rng).0
-            } else {
-                pick(&useful, rng)
-            };
+            let word = if useful.is_empty() { pick(&NOUNS, rng).0 } else { pick(&useful, rng) };
             words.extend(Self::advice(&[word]));
         }
         if rng.random_bool(0.6) || words.is_empty() {
@@ -155,11 +139,7 @@ impl super::Problem for Problem {
                 points += ALL_TOPICS / self.topics.len() as i32;
             }
         }
-        for (filler, most) in [
-            ("try", 1),
-            ("the", self.topics.len()),
-            ("and", self.topics.len() - 1),
-        ] {
+        for (filler, most) in [("try", 1), ("the", self.topics.len()), ("and", self.topics.len() - 1)] {
             let places = (0..words.len()).filter(|&place| words[place] == filler);
             places.take(most).for_each(|place| used[place] = true);
         }
@@ -189,15 +169,8 @@ mod tests {
 
     #[test]
     fn literals() {
-        let problem = Problem {
-            name: "ann",
-            topics: vec![TOPICS[1], TOPICS[0]],
-            forbidden: vec!["soup", "bus"],
-        };
-        assert_eq!(
-            problem.question().join(" "),
-            "ann asks about food and travel without soup bus"
-        );
+        let problem = Problem { name: "ann", topics: vec![TOPICS[1], TOPICS[0]], forbidden: vec!["soup", "bus"] };
+        assert_eq!(problem.question().join(" "), "ann asks about food and travel without soup bus");
         for (reply, reward) in [
             ("hello ann try the bread and the ferry thanks", 1.0),
             ("hi ann train rice thanks", 1.0),
@@ -206,10 +179,7 @@ mod tests {
             ("hello bob try the bread and the ferry thanks", 0.8), // a wrong word besides
             ("hello ann try the bread thanks", 0.7),
             ("hello ann try the bread and the bus thanks", 0.3),
-            (
-                "hello ann try the bread and the ferry and the train thanks",
-                0.7,
-            ),
+            ("hello ann try the bread and the ferry and the train thanks", 0.7),
             ("soup", 0.0),
             ("", 0.0),
         ] {

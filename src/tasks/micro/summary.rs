@@ -46,11 +46,7 @@ impl Problem {
         let nouns = NOUNS.map(|noun| noun.0);
         let mut items = distinct(&nouns, important_count + plain_count, rng);
         let marked = distinct(&items, important_count, rng);
-        let important = items
-            .iter()
-            .copied()
-            .filter(|item| marked.contains(item))
-            .collect();
+        let important = items.iter().copied().filter(|item| marked.contains(item)).collect();
         let longest = 7 - items.len();
         let repeats = rng.random_range(4usize.saturating_sub(items.len())..=longest.min(2));
         for _ in 0..repeats {
@@ -79,12 +75,7 @@ impl super::Problem for Problem {
     }
 
     fn flawed(&self, rng: &mut ChaCha8Rng) -> Vec<Word> {
-        let plain: Vec<Word> = self
-            .items
-            .iter()
-            .copied()
-            .filter(|item| !self.important.contains(item))
-            .collect();
+        let plain: Vec<Word> = self.items.iter().copied().filter(|item| !self.important.contains(item)).collect();
         let mut words = self.important.clone();
         for _ in 0..rng.random_range(2..=6) {
             spoil(&mut words, &FLAWS, &plain, rng);
@@ -110,14 +101,9 @@ mod tests {
 
     #[test]
     fn literals() {
-        let problem = Problem {
-            items: vec!["train", "soup", "rose", "train", "book"],
-            important: vec!["train", "rose"],
-        };
-        assert_eq!(
-            problem.question().join(" "),
-            "train ! soup rose ! train ! book"
-        );
+        let problem =
+            Problem { items: vec!["train", "soup", "rose", "train", "book"], important: vec!["train", "rose"] };
+        assert_eq!(problem.question().join(" "), "train ! soup rose ! train ! book");
         for (answer, reward) in [
             ("train rose", 1.0),
             ("train rose train book", 2.0 / 3.0),

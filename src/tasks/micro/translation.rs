@@ -17,14 +17,7 @@ use super::flaws::{Flaw, pick, spoil};
 use super::lexicon::{ADJECTIVES, NOUNS, Pair, VERBS, Word};
 use super::overlap::{bigram_f1, word_f1};
 
-const FLAWS: [Flaw; 6] = [
-    Flaw::Drop,
-    Flaw::Replace,
-    Flaw::Replace,
-    Flaw::Repeat,
-    Flaw::Swap,
-    Flaw::Stop,
-];
+const FLAWS: [Flaw; 6] = [Flaw::Drop, Flaw::Replace, Flaw::Replace, Flaw::Repeat, Flaw::Swap, Flaw::Stop];
 
 /// One sentence.
 #[derive(Debug)]
@@ -44,10 +37,7 @@ struct Phrase {
 impl Phrase {
     fn draw(rng: &mut ChaCha8Rng) -> Self {
         let adjective = rng.random_bool(0.6).then(|| pick(&ADJECTIVES, rng));
-        Self {
-            adjective,
-            noun: pick(&NOUNS, rng),
-        }
+        Self { adjective, noun: pick(&NOUNS, rng) }
     }
 
     /// In the order of the source.
@@ -57,37 +47,22 @@ impl Phrase {
 
     /// In the target language.
     fn target(&self) -> impl Iterator<Item = Word> {
-        [self.noun]
-            .into_iter()
-            .chain(self.adjective)
-            .map(|pair| pair.1)
+        [self.noun].into_iter().chain(self.adjective).map(|pair| pair.1)
     }
 }
 
 impl Problem {
     pub fn draw(rng: &mut ChaCha8Rng) -> Self {
         let (subject, verb) = (Phrase::draw(rng), pick(&VERBS, rng));
-        Self {
-            subject,
-            verb,
-            object: Phrase::draw(rng),
-        }
+        Self { subject, verb, object: Phrase::draw(rng) }
     }
 
     fn source(&self) -> Vec<Pair> {
-        self.subject
-            .pairs()
-            .chain([self.verb])
-            .chain(self.object.pairs())
-            .collect()
+        self.subject.pairs().chain([self.verb]).chain(self.object.pairs()).collect()
     }
 
     fn target(&self) -> Vec<Word> {
-        self.subject
-            .target()
-            .chain(self.object.target())
-            .chain([self.verb.1])
-            .collect()
+        self.subject.target().chain(self.object.target()).chain([self.verb.1]).collect()
     }
 }
 
@@ -103,18 +78,11 @@ impl super::Problem for Problem {
     fn flawed(&self, rng: &mut ChaCha8Rng) -> Vec<Word> {
         // Either the order of the target is missed, and other things besides, or a few more of them.
         let source_order = rng.random_bool(0.5);
-        let mut words: Vec<Word> = if source_order {
-            self.source().iter().map(|pair| pair.1).collect()
-        } else {
-            self.target()
-        };
+        let mut words: Vec<Word> =
+            if source_order { self.source().iter().map(|pair| pair.1).collect() } else { self.target() };
         // What is not known stays as it was in the source, or becomes another word of the target.
         let mut pool = self.question();
-        pool.extend([
-            pick(&NOUNS, rng).1,
-            pick(&ADJECTIVES, rng).1,
-            pick(&VERBS, rng).1,
-        ]);
+        pool.extend([pick(&NOUNS, rng).1, pick(&ADJECTIVES, rng).1, pick(&VERBS, rng).1]);
         let most = if source_order { 4 } else { 6 };
         for _ in 0..rng.random_range(2..=most) {
             spoil(&mut words, &FLAWS, &pool, rng);
@@ -140,15 +108,9 @@ mod tests {
     #[test]
     fn literals() {
         let problem = Problem {
-            subject: Phrase {
-                adjective: Some(ADJECTIVES[2]),
-                noun: NOUNS[0],
-            },
+            subject: Phrase { adjective: Some(ADJECTIVES[2]), noun: NOUNS[0] },
             verb: VERBS[7],
-            object: Phrase {
-                adjective: Some(ADJECTIVES[0]),
-                noun: NOUNS[1],
-            },
+            object: Phrase { adjective: Some(ADJECTIVES[0]), noun: NOUNS[1] },
         };
         assert_eq!(problem.question().join(" "), "old train follows red bus");
         for (answer, reward) in [
