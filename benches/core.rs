@@ -22,7 +22,8 @@ fn mixture(c: &mut Criterion) {
 
 fn attention(c: &mut Criterion) {
     let heads = Heads { query: 3, kv: 3, dim: 32 };
-    let packed = Tensor::from_vec(logits(64 * 36 * heads.packed(), 0.3), (64, 36, heads.packed()), &Device::Cpu).unwrap();
+    let packed =
+        Tensor::from_vec(logits(64 * 36 * heads.packed(), 0.3), (64, 36, heads.packed()), &Device::Cpu).unwrap();
     let packed = Var::from_tensor(&packed).unwrap();
     let forward = || nn::causal_attention(&packed, heads).unwrap();
     c.bench_function("attention forward, 64 x 36, 3 heads of 32", |b| b.iter(forward));

@@ -186,7 +186,7 @@ impl Numbers {
         if largest == 0.0 {
             return Self::Decimals(0);
         }
-        if largest >= 1e9 || largest < 1e-3 || smallest < largest * 1e-7 {
+        if !(1e-3..1e9).contains(&largest) || smallest < largest * 1e-7 {
             return Self::Scientific;
         }
         let magnitude = largest.log10().floor() as i32;

@@ -1,4 +1,22 @@
 //! From which distribution should RLHF draw its responses?
+//!
+//! qstar trains language models with responses drawn from a policy, from a target, or from the geometric
+//! mixture q\* of the two, and measures what each is worth. The house, from the ground up; a module
+//! imports only from those above it in this list:
+//!
+//! - [`seed`], [`simd`], [`machine`], [`display`], [`progress`]: random numbers, vectorised loops, the process,
+//!   what a cell shows, how long work tells of itself
+//! - [`mixture`]: K and its derivatives, the rules for α: numbers in, numbers out
+//! - [`nn`], [`models`]: differentiable blocks; GPT-2 and LLaMA
+//! - [`tasks`]: prompts, demonstrations, true rewards
+//! - [`rollout`]: responses drawn from a proposal
+//! - [`method`]: the methods, their weights, one file an objective
+//! - [`metrics`], [`record`]: statistics; rows, frames, the folder of a run
+//! - [`train`]: a step, a run, supervised training
+//! - [`plot`]: one function a figure
+//! - [`notebook`]: the kernel's set-up, running notebooks
+//! - [`experiment`]: worlds, plans, presets, tables
+//! - [`prelude`]: all that a notebook's cell sees
 
 pub mod display;
 pub mod experiment;

@@ -39,14 +39,14 @@ const TRAIN_LITERALS: [&str; 5] = [
     "summary ferry ! sled ! painting bread ! bread ! =>",
     "code w = 4 x = 9 y = 2 print 11 =>",
     "translation new bus sells blue tree =>",
-    "questions jon sells tent ; jon has bus ; bob sells ferry ; ? jon sells =>",
+    "questions leo statue ; eve train ; iris book ; ? iris =>",
 ];
 const TEST_LITERALS: [&str; 5] = [
     "reply gina asks about sleep and study without teacher tent =>",
     "summary soup cabin ! rose ! sled ! rose ! =>",
     "code w = 1 y = 8 z = 6 print 8 =>",
     "translation small sled likes new hotel =>",
-    "questions leo sells cheap bread ; gina likes quiet sled ; gina sells train ; leo likes museum ; ? leo sells =>",
+    "questions cleo museum ; dan sled ; kira choir ; ? kira =>",
 ];
 
 #[test]
@@ -158,7 +158,8 @@ fn mixed_demonstrations_are_half_good() {
         let full = rewards.iter().filter(|&&reward| reward == 1.0).count() as f64 / count;
         let graded: HashSet<u64> = rewards.iter().map(|reward| reward.to_bits()).collect();
         println!("{:12} mean {mean:.3}  full {full:.3}  levels {}", family.name(), graded.len());
-        assert!((0.5..0.6).contains(&mean), "{}: {mean}", family.name());
+        // In `questions` a wrong thing with the right name is half right.
+        assert!((0.5..0.65).contains(&mean), "{}: {mean}", family.name());
         assert!((CLEAN_SHARE - 0.02..0.45).contains(&full), "{}: {full}", family.name());
         assert!(graded.len() >= 5, "{}: {}", family.name(), graded.len());
     }

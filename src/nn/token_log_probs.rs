@@ -21,7 +21,7 @@ pub fn log_softmax(row: &mut [f32]) {
         || {
             let z = log_sum_exp(row);
             for x in row {
-                *x = *x - z;
+                *x -= z;
             }
         },
     );

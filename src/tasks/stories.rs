@@ -146,11 +146,6 @@ impl Stories {
         (demonstration.prompt.clone(), demonstration.response.clone())
     }
 
-    /// (training openings, test openings, demonstrations).
-    pub fn sizes(&self) -> (usize, usize, usize) {
-        (self.train.len(), self.test.len(), self.demonstrations.len())
-    }
-
     fn encode(&self, text: &str) -> Result<Vec<u32>> {
         let encoding = self.tokenizer.encode(text, false).map_err(|e| anyhow::anyhow!("{e}"))?;
         Ok(encoding.get_ids().to_vec())

@@ -1,6 +1,7 @@
 //! The diagnostics of one step, from what was drawn.
 
 use crate::method::{Level, Treatment, Weight, ess, log_weights};
+use crate::metrics::{mean, sd};
 use crate::mixture::{Solution, Status};
 use crate::record::StepRow;
 use crate::rollout::Response;
@@ -115,21 +116,21 @@ impl Drawn<'_> {
     }
 
     /// (log π_θ, log q) of every response's tokens, where q is a mixture.
-    fn log_probs(&self) -> Option<(Vec<Vec<f64>>, Vec<Vec<f64>>)> {
+    fn log_probs(&self) -> Option<[Vec<Vec<f64>>; 2]> {
         self.draws().all(|draw| draw.mixture.is_some()).then_some(())?;
         let column = |of: &dyn Fn(&crate::rollout::Draw) -> f64| -> Vec<Vec<f64>> {
             self.responses.iter().map(|r| r.draws.iter().map(of).collect()).collect()
         };
-        Some((column(&|d| d.log_p.unwrap_or(f64::NAN)), column(&|d| d.log_q)))
+        Some([column(&|d| d.log_p.unwrap_or(f64::NAN)), column(&|d| d.log_q)])
     }
 
     fn raw_weights(&self, level: Level) -> Option<Vec<Vec<f64>>> {
-        let (p, q) = self.log_probs()?;
+        let [p, q] = self.log_probs()?;
         Some(p.iter().zip(&q).map(|(p, q)| log_weights(level, p, q).iter().map(|w| w.exp()).collect()).collect())
     }
 
     fn ess(&self, level: Level, treatment: Treatment) -> Option<f64> {
-        let (p, q) = self.log_probs()?;
+        let [p, q] = self.log_probs()?;
         let weights = Weight { level, treatment }.weights(&p, &q);
         Some(match level {
             // A response has one weight, which all its tokens share.
@@ -148,15 +149,6 @@ pub(super) fn peak_memory_mb() -> f64 {
         usage.ru_maxrss
     };
     kilobytes as f64 / 1024.0
-}
-
-pub(super) fn mean(x: &[f64]) -> f64 {
-    x.iter().sum::<f64>() / x.len() as f64
-}
-
-pub(super) fn sd(x: &[f64]) -> f64 {
-    let m = mean(x);
-    (x.iter().map(|v| (v - m).powi(2)).sum::<f64>() / (x.len().max(2) - 1) as f64).sqrt()
 }
 
 fn max(x: &[f64]) -> f64 {

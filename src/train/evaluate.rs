@@ -7,8 +7,8 @@ use std::time::Instant;
 use anyhow::Result;
 
 use super::Sequences;
-use super::diagnostics::{mean, sd};
 use super::sequences::numbers;
+use crate::metrics::{mean, sd};
 use crate::models::Network;
 use crate::nn;
 use crate::record::{EvaluationRow, SampleRow};

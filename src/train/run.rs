@@ -150,7 +150,8 @@ impl Run {
             look(&trainer, &mut pending)?;
         }
         while trainer.step_count() < config.steps {
-            pending.steps.push(trainer.step()?);
+            let step = trainer.step_count();
+            pending.steps.push(trainer.step().with_context(|| format!("step {step}"))?);
             progress.inc(1);
             let step = trainer.step_count();
             if step.is_multiple_of(config.evaluate_every) || step == config.steps {

@@ -288,7 +288,7 @@ impl<'a> Trainer<'a> {
             let log_probs = sequences.log_probs(&self.policy.network, &hidden)?;
             let loss = loss(&sequences, &hidden, &log_probs, rows)?;
             let value = loss.to_dtype(DType::F64)?.to_scalar::<f64>()?;
-            ensure!(value.is_finite(), "the loss is {value} at step {}", self.step);
+            ensure!(value.is_finite(), "the loss is not a number: {value}");
             gradient.add(&self.params, &loss.backward()?)?;
             total += value;
             all_log_probs.extend(numbers(&log_probs)?);

@@ -55,7 +55,7 @@ pub fn train_supervised(
             last += loss;
             counted += 1;
         }
-        progress.message(&format!("loss {loss:.3}"));
+        progress.message(format!("loss {loss:.3}"));
         progress.inc(1);
     }
     progress.finish();
