@@ -23,7 +23,7 @@ const EXAMPLES: &str = "\
 Examples:
   qstar reproduce                    run notebook 01 and write its outputs into it
   qstar reproduce 02 03 --preset stories
-  qstar reproduce --all --output /tmp/results
+  qstar reproduce --all --output results
   qstar lab                          open the notebooks in JupyterLab
 
 From a checkout, `cargo run --release -- reproduce` does the same.";

@@ -173,48 +173,53 @@ pub fn before_and_after(results: &Results, method: &str, count: usize) -> Result
 }
 
 /// What the numbers say, in sentences; also where q* is not better.
+///
+/// A difference counts only where two intervals exclude zero: the bootstrap over seeds and prompts, which is too
+/// narrow for few seeds, and Student's over the seeds alone, which knows nothing of the prompts.
 pub fn in_words(results: &Results) -> Result<Html> {
     let arms = arms(results)?;
     let mut html = String::from("<ul>");
     for arm in &arms {
-        let gain = arm.gain()?;
-        let verdict = match (gain.low > 0.0, gain.high < 0.0) {
-            (true, _) => "gained",
-            (_, true) => "lost",
-            _ => "neither gained nor lost for certain:",
-        };
-        let _ = write!(
-            html,
-            "<li><b>{}</b> {verdict} {:+.3} of held-out reward (95% interval {:+.3} to {:+.3}, {} seeds).</li>",
-            escape(&arm.method),
-            gain.mean,
-            gain.low,
-            gain.high,
-            arm.after.len()
-        );
+        let words = ["gained", "lost", "neither gained nor lost for certain:"];
+        let (verdict, numbers) = verdict(&arm.before, &arm.after, words)?;
+        let _ = write!(html, "<li><b>{}</b> {verdict} {numbers} of held-out reward.</li>", escape(&arm.method));
     }
     if let Some(qstar) = arms.iter().find(|arm| arm.method == "qstar") {
         for other in arms.iter().filter(|arm| arm.method != "qstar") {
             // The same prompts and the same seeds: paired.
-            let difference = bootstrap_gain(&other.after, &qstar.after, RESAMPLES, 1)?;
-            let verdict = match (difference.low > 0.0, difference.high < 0.0) {
-                (true, _) => "ended above",
-                (_, true) => "ended <em>below</em>",
-                _ => "ended not distinguishably from",
-            };
-            let _ = write!(
-                html,
-                "<li>qstar {verdict} {}: difference {:+.3} (95% interval {:+.3} to {:+.3}).</li>",
-                escape(&other.method),
-                difference.mean,
-                difference.low,
-                difference.high
-            );
+            let words = ["ended above", "ended <em>below</em>", "did not end distinguishably from"];
+            let (verdict, numbers) = verdict(&other.after, &qstar.after, words)?;
+            let _ = write!(html, "<li>qstar {verdict} {}: {numbers}.</li>", escape(&other.method));
         }
     }
     html.push_str(&ess_sentence(results)?);
     html.push_str("</ul>");
     Ok(Html(html))
+}
+
+/// Whether `b` lies above `a`, below, or neither, and the difference with its intervals.
+fn verdict<'w>(a: &[Vec<f64>], b: &[Vec<f64>], words: [&'w str; 3]) -> Result<(&'w str, String)> {
+    let bootstrap = bootstrap_gain(a, b, RESAMPLES, 0)?;
+    let differences: Vec<f64> = a.iter().zip(b).map(|(a, b)| mean(b) - mean(a)).collect();
+    let student = t_interval(&differences, 0.95)?;
+    let [above, below, neither] = words;
+    let word = if bootstrap.low > 0.0 && student.low > 0.0 {
+        above
+    } else if bootstrap.high < 0.0 && student.high < 0.0 {
+        below
+    } else {
+        neither
+    };
+    let numbers = format!(
+        "{:+.3} (95% interval by bootstrap {:+.3} to {:+.3}, by Student's t over {} seeds {:+.3} to {:+.3})",
+        bootstrap.mean,
+        bootstrap.low,
+        bootstrap.high,
+        differences.len(),
+        student.low,
+        student.high
+    );
+    Ok((word, numbers))
 }
 
 /// Whether ESS_p ≈ ESS_t at q*: the first hypothesis, descriptively.
