@@ -8,8 +8,8 @@
 //!   what a cell shows, how long work tells of itself
 //! - [`mixture`]: K and its derivatives, the rules for α: numbers in, numbers out
 //! - [`nn`], [`models`]: differentiable blocks; GPT-2 and LLaMA
-//! - [`tasks`]: prompts, demonstrations, true rewards
 //! - [`rollout`]: responses drawn from a proposal
+//! - [`tasks`]: prompts, demonstrations, true rewards
 //! - [`method`]: the methods, their weights, one file an objective
 //! - [`metrics`], [`record`]: statistics; rows, frames, the folder of a run
 //! - [`train`]: a step, a run, supervised training

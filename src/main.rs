@@ -1,6 +1,6 @@
 //! The command `qstar`: a thin front of the library.
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
 use qstar::experiment::{Preset, World};
 use qstar::method::Method;
@@ -22,7 +22,8 @@ struct Cli {
 const EXAMPLES: &str = "\
 Examples:
   qstar reproduce                    run notebook 01 and write its outputs into it
-  qstar reproduce 02 03 --preset stories
+  qstar reproduce --preset smoke     the same in two minutes, to see that every part works
+  qstar train --method qstar --seed 1
   qstar reproduce --all --output results
   qstar lab                          open the notebooks in JupyterLab
 
@@ -89,12 +90,14 @@ struct Train {
     #[arg(long, default_value = "qstar")]
     method: String,
 
+    /// The seed of prompts and draws
     #[arg(long, default_value_t = 0)]
     seed: u64,
 
     /// The scale: a file of data/presets, without its ending
-    #[arg(long, value_name = "NAME", default_value = "micro")]
-    preset: String,
+    /// [default: QSTAR_PRESET, else micro]
+    #[arg(long, value_name = "NAME")]
+    preset: Option<String>,
 
     /// Steps, if not those of the preset
     #[arg(long)]
@@ -163,10 +166,13 @@ fn reproduce(project: &Project, how: Reproduce) -> Result<()> {
 
 fn train(project: &Project, how: Train) -> Result<()> {
     let data = project.root().join("data");
-    let preset = Preset::load(&data, &how.preset)?;
+    let preset = match &how.preset {
+        Some(name) => Preset::load(&data, name)?,
+        None => Preset::from_env(&data)?,
+    };
     let (world, size) = match how.task.as_str() {
         "micro" => (World::micro(&data)?, preset.micro),
-        "stories" => (World::stories(&data)?, preset.stories),
+        "stories" => (World::stories(&data)?.context("the model of the stories is not there")?, preset.stories),
         other => bail!("unknown task {other:?}; known are micro, stories"),
     };
     let mut config = size.run;

@@ -16,7 +16,6 @@ pub enum Purpose {
     Evaluate = 4,
     Demonstrations = 5,
     Bootstrap = 6,
-    Samples = 7,
 }
 
 /// The generator for `(seed, purpose, step, row)`.

@@ -122,7 +122,7 @@ fn bisection_halves_its_error_every_round() {
 #[test]
 fn equal_distributions_have_one_answer() {
     let p = softmax(&[0.3, -1.0, 2.0]);
-    for rule in [Rule::Q_STAR, Rule::EssBalance] {
+    for rule in [Rule::Q_STAR, Rule::EssBalance, Rule::KlSymmetry(Solver::Bisection(20))] {
         let s = Pair::from_log_probs(&p, &p).unwrap().solve(&rule).unwrap();
         assert_eq!((s.alpha, s.status), (0.5, Status::Same));
         assert!(s.kl_p < 1e-15 && s.kl_t < 1e-15 && s.log_ess_p.abs() < 1e-15 && s.log_ess_t.abs() < 1e-15);
@@ -151,6 +151,17 @@ fn zero_mass_on_one_side_is_zero_mass_in_q() {
     assert_eq!(s.alpha, if at_0.abs() < at_1.abs() { 0.0 } else { 1.0 });
     assert_eq!(s.log_ess_p, none);
     assert!(s.log_ess_t > none);
+}
+
+/// p = (1 − e^−40, e^−40), t = (1 − e^−50, e^−50): the likely outcome's log-probabilities are −e^−40 and −e^−50,
+/// far below what 1 − x resolves. By hand K' = 0 at 10 e^(−50 + 10α) = e^−40 − e^−50, to twelve digits.
+#[test]
+fn nearly_certain_distributions_keep_their_digits() {
+    let pair = Pair::from_logits(&[40.0, 0.0], &[50.0, 0.0]).unwrap();
+    let s = pair.solve(&Rule::Q_STAR).unwrap();
+    let expected = (((-40f64).exp() - (-50f64).exp()) / 10.0).ln() / 10.0 + 5.0;
+    assert_eq!(s.status, Status::Ok);
+    assert!((s.alpha - expected).abs() < 1e-10, "{} {expected}", s.alpha);
 }
 
 #[test]

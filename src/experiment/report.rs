@@ -28,7 +28,7 @@ record! {
         pub gain_low: f64,
         pub gain_high: f64,
         /// Samples until the held-out reward first lies halfway between the start and the best method's
-        /// end; null where it never does (mean over seeds).
+        /// end; null where some seed never does (mean over seeds).
         pub samples_to_half: Option<f64>,
         pub kl: f64,
         pub entropy: f64,
@@ -50,9 +50,11 @@ record! {
         pub w_raw_cv: Option<f64>,
         pub w_max: Option<f64>,
         pub w_cv: Option<f64>,
+        /// Of the raw weights: over tokens, prefixes, whole responses; and of the treated ones over tokens.
+        pub ess_token_raw: Option<f64>,
+        pub ess_prefix_raw: Option<f64>,
+        pub ess_sequence_raw: Option<f64>,
         pub ess_token: Option<f64>,
-        pub ess_prefix: Option<f64>,
-        pub ess_sequence: Option<f64>,
         pub gradient_variance: Option<f64>,
         pub q_kl_p: Option<f64>,
         pub log_prob_gap: Option<f64>,
@@ -138,9 +140,10 @@ pub fn weight_table(results: &Results) -> Result<DataFrame> {
             w_raw_cv: of("w_raw_cv")?,
             w_max: of("w_max")?,
             w_cv: of("w_cv")?,
+            ess_token_raw: of("ess_token_raw")?,
+            ess_prefix_raw: of("ess_prefix_raw")?,
+            ess_sequence_raw: of("ess_sequence_raw")?,
             ess_token: of("ess_token")?,
-            ess_prefix: of("ess_prefix")?,
-            ess_sequence: of("ess_sequence")?,
             gradient_variance: of("gradient_variance")?,
             q_kl_p: of("q_kl_p")?,
             log_prob_gap: of("log_prob_gap")?,

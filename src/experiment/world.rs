@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use polars::prelude::DataFrame;
+use sha2::{Digest, Sha256};
 
 use crate::machine::in_parallel;
 use crate::metrics::mean;
@@ -62,20 +63,30 @@ impl World {
         FamilyRow::frame(&rows)
     }
 
-    /// [`World::stories`], or a printed reason why there is none.
-    pub fn stories_if_there(data: &Path) -> Option<Self> {
-        Self::stories(data).inspect_err(|error| println!("stories is skipped: {error:#}")).ok()
-    }
-
     /// The small real model, from the hub's cache or from the hub. Its stories and its expert are made
     /// once and kept in `data/cache`.
     ///
+    /// `None`, with a printed reason, where the model is neither in the cache nor to be downloaded.
+    ///
     /// # Errors
-    /// The model is neither in the cache nor to be downloaded.
-    pub fn stories(data: &Path) -> Result<Self> {
-        let (repository, [model, vocabulary]) = STORIES;
-        let (initial, tokenizer) = read_llama2_c(&hub_file(repository, model)?, &hub_file(repository, vocabulary)?)?;
-        let cache = data.join("cache").join(format!("stories-{}-{}", &initial.params.digest()?[..8], ALGORITHM));
+    /// Files that are there and are not what they should be.
+    pub fn stories(data: &Path) -> Result<Option<Self>> {
+        let (repository, files) = STORIES;
+        let [model, vocabulary] = files.map(|file| hub_file(repository, file));
+        let (model, vocabulary) = match (model, vocabulary) {
+            (Ok(model), Ok(vocabulary)) => (model, vocabulary),
+            (Err(error), _) | (_, Err(error)) => {
+                println!("stories is skipped: {error:#}");
+                return Ok(None);
+            }
+        };
+        let (initial, tokenizer) = read_llama2_c(&model, &vocabulary)?;
+        // All that decides what is made.
+        let mut key = Sha256::new();
+        key.update(format!("{}{ALGORITHM}{STORIES_CORPUS:?}{STORIES_EXPERT:?}", initial.params.digest()?));
+        key.update(std::fs::read(&vocabulary).with_context(|| format!("{}: cannot be read", vocabulary.display()))?);
+        let key: String = key.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+        let cache = data.join("cache").join(format!("stories-{key}"));
         let path = cache.join("stories.json");
         let corpus: Vec<String> = match std::fs::read_to_string(&path) {
             Ok(text) => serde_json::from_str(&text)
@@ -103,11 +114,11 @@ impl World {
         if !folder.exists() {
             let expert = initial.copy()?;
             train_supervised(&expert, &STORIES_EXPERT, "the stories' expert (once)", |i| task.demonstration_at(i))?;
-            let new = cache.join("expert.new");
+            let new = cache.join(format!("expert.new-{}", std::process::id()));
             save_folder(&expert, &new)?;
             std::fs::rename(&new, &folder).with_context(|| format!("{}: cannot be written", folder.display()))?;
         }
-        Ok(Self { task: Box::new(task), models: Models { initial, target: load_folder(&folder)? } })
+        Ok(Some(Self { task: Box::new(task), models: Models { initial, target: load_folder(&folder)? } }))
     }
 }
 

@@ -18,7 +18,7 @@ pub fn leave_one_out(rewards: &[f64], k: usize) -> Vec<f64> {
 }
 
 /// Generalized advantage estimation over one response (Schulman et al. 2016, arXiv:1506.02438), γ = 1:
-/// advantages and returns (advantage + value). `bootstrap` is the value after the last token: 0, for a
+/// advantages and returns (advantage + value). The value after the last token is 0, for a
 /// response that was cut as well as for one that ended.
 pub fn generalized_advantages(rewards: &[f64], values: &[f64], lambda: f64) -> (Vec<f64>, Vec<f64>) {
     let n = rewards.len();

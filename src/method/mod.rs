@@ -96,9 +96,4 @@ impl Method {
             anyhow::anyhow!("unknown method {name:?}; known are {}", known.join(", "))
         })
     }
-
-    /// Whether the value of the target's distribution is needed to draw.
-    pub fn needs_target(&self) -> bool {
-        self.proposal != Proposal::Policy
-    }
 }

@@ -69,9 +69,7 @@ impl Pair {
 
     fn normalised(p: &[f64], t: &[f64]) -> Result<Self> {
         ensure!(p.len() == t.len(), "the policy row has {} outcomes and the target row {}", p.len(), t.len());
-        let (log_zp, log_zt) = (log_sum_exp(p), log_sum_exp(t));
-        let mut log_p: Vec<f64> = p.iter().map(|x| x - log_zp).collect();
-        let mut log_t: Vec<f64> = t.iter().map(|x| x - log_zt).collect();
+        let (mut log_p, mut log_t) = (log_normalise(p), log_normalise(t));
         let (entropy_p, entropy_t) = (entropy(&log_p), entropy(&log_t));
         let (mut support, mut p_outside, mut t_outside) = (Vec::new(), false, false);
         let missing = |x: f64| x == f64::NEG_INFINITY;
@@ -181,13 +179,31 @@ fn check(name: &str, row: &[f64]) -> Result<()> {
 }
 
 fn log_sum_exp(row: &[f64]) -> f64 {
-    simd::dispatch(
+    let (top, _, rest) = split_at_top(row);
+    row[top] + rest.ln_1p()
+}
+
+/// `row` less its log-sum-exp. The largest outcome's own term is kept out of the sum: where it has nearly all the
+/// mass, its log-probability is −(the rest), which adding to 1 would round away.
+fn log_normalise(row: &[f64]) -> Vec<f64> {
+    let (_, top, rest) = split_at_top(row);
+    let log_z = rest.ln_1p();
+    row.iter().map(|x| (x - top) - log_z).collect()
+}
+
+/// The place and the value of the largest element, and Σ exp(x − top) over the others.
+fn split_at_top(row: &[f64]) -> (usize, f64, f64) {
+    let place = row.iter().enumerate().fold(0, |best, (i, x)| if *x > row[best] { i } else { best });
+    let top = row[place];
+    let (before, after) = (&row[..place], &row[place + 1..]);
+    let rest = simd::dispatch(
         #[inline(always)]
         || {
-            let top = simd::max(row);
-            top + simd::sum(row.len(), |i| Real::exp(row[i] - top)).ln()
+            let sum = |part: &[f64]| simd::sum(part.len(), |i| Real::exp(part[i] - top));
+            sum(before) + sum(after)
         },
-    )
+    );
+    (place, top, rest)
 }
 
 fn entropy(log_probs: &[f64]) -> f64 {

@@ -105,14 +105,14 @@ impl Pair {
         };
         match solver {
             Solver::Newton => self.rising_root(rising),
-            Solver::Bisection(rounds) => {
+            Solver::Bisection(rounds) => self.without_regular_root(rising).unwrap_or_else(|| {
                 let (mut low, mut high) = (0.0, 1.0);
                 for _ in 0..rounds {
                     let middle = 0.5 * (low + high);
                     if rising(middle).0 > 0.0 { high = middle } else { low = middle }
                 }
                 Root { alpha: 0.5 * (low + high), status: Status::Ok, iterations: rounds }
-            }
+            }),
         }
     }
 
@@ -124,27 +124,32 @@ impl Pair {
         })
     }
 
-    /// The root in [0, 1] of a rising function given with its slope: safeguarded Newton from 1/2.
+    /// The answer where there is no single root inside of \[0, 1\]: equal distributions, and supports so
+    /// different that the rising function keeps its sign.
+    fn without_regular_root(&self, f: impl Fn(f64) -> (f64, f64)) -> Option<Root> {
+        if !self.p_outside && !self.t_outside {
+            // On equal supports the sign always changes.
+            let same = self.moments(0.5).k2 < SAME;
+            return same.then_some(Root { alpha: 0.5, status: Status::Same, iterations: 1 });
+        }
+        let (at_0, at_1) = (f(0.0).0, f(1.0).0);
+        let no_root = at_0 > 0.0 || at_1 < 0.0 || (at_0 == 0.0 && at_1 == 0.0);
+        no_root.then(|| {
+            let alpha = match at_0.abs().total_cmp(&at_1.abs()) {
+                std::cmp::Ordering::Less => 0.0,
+                std::cmp::Ordering::Greater => 1.0,
+                std::cmp::Ordering::Equal => 0.5, // q is the same for every α
+            };
+            Root { alpha, status: Status::NoRoot, iterations: 2 }
+        })
+    }
+
+    /// The root in \[0, 1\] of a rising function given with its slope: safeguarded Newton from 1/2.
     fn rising_root(&self, f: impl Fn(f64) -> (f64, f64)) -> Root {
-        if self.moments(0.5).k2 < SAME && !self.p_outside && !self.t_outside {
-            return Root { alpha: 0.5, status: Status::Same, iterations: 1 };
+        if let Some(root) = self.without_regular_root(&f) {
+            return root;
         }
         let mut iterations = 0;
-        if self.p_outside || self.t_outside {
-            // On a smaller joint support the function need not change its sign.
-            let (at_0, at_1) = (f(0.0).0, f(1.0).0);
-            iterations += 2;
-            if at_0 > 0.0 || at_1 < 0.0 || (at_0 == 0.0 && at_1 == 0.0) {
-                let alpha = if at_0.abs() == at_1.abs() {
-                    0.5
-                } else if at_0.abs() < at_1.abs() {
-                    0.0
-                } else {
-                    1.0
-                };
-                return Root { alpha, status: Status::NoRoot, iterations };
-            }
-        }
         let (mut low, mut high, mut alpha) = (0.0, 1.0, 0.5);
         for _ in 0..MAX_STEPS {
             let (value, slope) = f(alpha);

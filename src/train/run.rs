@@ -48,6 +48,8 @@ pub struct RunSpec {
 impl RunSpec {
     /// The spec of a run of `method` on `task` with these models.
     pub fn new(task: &dyn Task, method: Method, seed: u64, config: RunConfig, models: &Models) -> Result<Self> {
+        // A seed's prompts begin at seed · 2^32, those of the embedded models at 20260 · 2^32.
+        ensure!(seed < 20_000, "a seed lies below 20000: {seed}");
         Ok(Self {
             task: task.name().to_string(),
             method,

@@ -130,7 +130,8 @@ impl<'a> Trainer<'a> {
     /// Draws, scores, updates.
     ///
     /// # Errors
-    /// A loss or a gradient that is not a number; the policy is then unchanged.
+    /// A loss or a gradient that is not a number; the policy is then unchanged, but for the passes of PPO
+    /// that came before.
     pub fn step(&mut self) -> Result<StepRow> {
         let start = Instant::now();
         let frozen = self.policy.frozen()?;
@@ -160,8 +161,11 @@ impl<'a> Trainer<'a> {
         let drawn =
             Drawn { weight: self.method.weight, responses: &batch.responses, weights: update.weights.as_deref() };
         let model_size = self.policy.params.count() as f64;
-        let decoded = all.read_count() as f64 * if self.method.needs_target() { 2.0 } else { 1.0 };
-        let forward = decoded + all.read_count() as f64;
+        let mixture = matches!(self.method.proposal, crate::rollout::Proposal::Mixture(_));
+        let values = matches!(self.method.objective, Objective::Ppo(_));
+        // The rollout, with two models for a mixture; the reference; PPO's old values.
+        let passes = 2.0 + f64::from(u8::from(mixture)) + f64::from(u8::from(values));
+        let forward = passes * all.read_count() as f64;
         let row = StepRow {
             step: self.step as i64,
             samples: self.samples() as i64 + batch.responses.len() as i64,
