@@ -20,10 +20,22 @@
 //! # anyhow::Ok(())
 //! ```
 
+mod batch;
+mod draw;
+mod head;
 mod pair;
+mod quintic;
 mod rule;
+mod snr;
+mod softmax;
 mod solve;
+mod split;
+mod table;
+mod tail;
 
+pub use batch::{Batch, alphas_of_rows, solve_batch, solve_rows};
+pub use draw::{Drawn, Temperature, draw, draw_rows};
 pub use pair::{Moments, Pair};
-pub use rule::{Rule, Solver};
+pub use rule::{Rule, Solver, Start};
+pub use softmax::{draw_softmax, draw_softmax_rows};
 pub use solve::{Solution, Status};

@@ -1,14 +1,19 @@
 //! From a pair and a rule to α and every quantity that follows from it.
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 
-use super::{Pair, Rule, Solver};
+use super::quintic::{self, Quintic};
+use super::split::{Split, Weighed};
+use super::{Moments, Rule, Solver, Start, table};
 
-/// Newton converges in 4 to 8 steps from 1/2; bisection inside it needs at most 60.
+/// Interpolation takes 1 to 6 evaluations; bisection inside it needs at most 60.
 const MAX_STEPS: u32 = 100;
 
 /// Below this variance of log p − log t the two distributions are the same in f64.
 const SAME: f64 = 1e-30;
+
+/// Newton's steps below this are taken: the quintic would be no better, and the rounding of K is in it.
+const NEAR: f64 = 1e-4;
 
 /// What the search for α came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,11 +24,16 @@ pub enum Status {
     Same,
     /// The supports differ so that no root lies in [0, 1]: α is the nearer end.
     NoRoot,
-    /// The steps ran out before the root was known to machine precision.
+    /// The signal-to-noise ratio is the same for every α: α is q*'s.
+    Flat,
+    /// The steps ran out before the root was known to rounding.
     NotConverged,
 }
 
-/// α and the diagnostics of q_α. Entropies, divergences and log ESS are in nats.
+/// α and the diagnostics of q. Entropies, divergences and log ESS are in nats.
+///
+/// Where q was drawn at another temperature than 1, q is the tempered one: KL, ESS and its entropy are those of
+/// the distribution that is really drawn from. K and its derivatives are those of the mixture at α.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Solution {
     pub alpha: f64,
@@ -43,96 +53,156 @@ pub struct Solution {
     pub entropy_p: f64,
     pub entropy_t: f64,
     pub entropy_q: f64,
+    /// ½ Σ |p − t|.
+    pub total_variation: f64,
 }
 
-struct Root {
-    alpha: f64,
-    status: Status,
-    iterations: u32,
+/// An α, how it was found, and the weights of q there.
+#[derive(Debug, Clone)]
+pub(super) struct Root {
+    pub alpha: f64,
+    pub status: Status,
+    pub iterations: u32,
+    /// The sums at α, where the search ended with them.
+    pub weighed: Option<Weighed>,
 }
 
-impl Pair {
-    /// Chooses α by `rule` and computes every diagnostic of q_α.
-    ///
-    /// # Errors
-    /// A fixed α that is not in [0, 1].
-    pub fn solve(&self, rule: &Rule) -> Result<Solution> {
-        let at = |alpha| Root { alpha, status: Status::Ok, iterations: 0 };
-        let root = match *rule {
+impl Root {
+    pub fn at(alpha: f64, status: Status, iterations: u32) -> Self {
+        Self { alpha, status, iterations, weighed: None }
+    }
+}
+
+impl Split {
+    /// α by `rule`. `SnrMax` needs the rows themselves and is not answered here.
+    pub fn root(&self, rule: &Rule) -> Result<Root> {
+        let at = |alpha| Root::at(alpha, Status::Ok, 0);
+        Ok(match *rule {
             Rule::Fixed(alpha) => {
                 ensure!((0.0..=1.0).contains(&alpha), "a fixed alpha must lie in [0, 1]: {alpha}");
                 at(alpha)
             }
-            Rule::Entropy => {
-                let total = self.entropy_p + self.entropy_t;
-                at(if total > 0.0 { self.entropy_p / total } else { 0.5 })
-            }
-            Rule::KlSymmetry(solver) => self.root_of_k1(solver),
+            Rule::Entropy => at(self.alpha_by_entropy()),
+            Rule::KlSymmetry(solver) => self.root_of_k1(solver)?,
             Rule::EssBalance => self.root_of_ess_difference(),
-        };
-        Ok(self.diagnose(root))
-    }
-
-    fn diagnose(&self, root: Root) -> Solution {
-        let alpha = root.alpha;
-        let m = self.moments(alpha);
-        let outside = |is_outside: bool, log_ess: f64| {
-            if is_outside { f64::NEG_INFINITY } else { log_ess.min(0.0) }
-        };
-        Solution {
-            alpha,
-            status: root.status,
-            iterations: root.iterations,
-            k: m.k,
-            k1: m.k1,
-            k2: m.k2,
-            // Rounding may leave −1e-17 where the divergence is zero.
-            kl_p: (-(1.0 - alpha) * m.k1 - m.k).max(0.0),
-            kl_t: (alpha * m.k1 - m.k).max(0.0),
-            log_ess_p: outside(self.p_outside, -m.k - self.moments(2.0 - alpha).k),
-            log_ess_t: outside(self.t_outside, -m.k - self.moments(-alpha).k),
-            entropy_p: self.entropy_p,
-            entropy_t: self.entropy_t,
-            entropy_q: self.entropy_q(alpha, m.k).max(0.0),
-        }
-    }
-
-    /// K' rises from K'(0) to K'(1); on equal supports these are −KL(t‖p) and KL(p‖t).
-    fn root_of_k1(&self, solver: Solver) -> Root {
-        let rising = |alpha: f64| {
-            let m = self.moments(alpha);
-            (m.k1, m.k2)
-        };
-        match solver {
-            Solver::Newton => self.rising_root(rising),
-            Solver::Bisection(rounds) => self.without_regular_root(rising).unwrap_or_else(|| {
-                let (mut low, mut high) = (0.0, 1.0);
-                for _ in 0..rounds {
-                    let middle = 0.5 * (low + high);
-                    if rising(middle).0 > 0.0 { high = middle } else { low = middle }
-                }
-                Root { alpha: 0.5 * (low + high), status: Status::Ok, iterations: rounds }
-            }),
-        }
-    }
-
-    /// K(−α) − K(2−α) rises strictly in α.
-    fn root_of_ess_difference(&self) -> Root {
-        self.rising_root(|alpha| {
-            let (t, p) = (self.moments(-alpha), self.moments(2.0 - alpha));
-            (t.k - p.k, p.k1 - t.k1)
+            Rule::SnrMax => bail!("SnrMax needs rows of log-probabilities: solve a Pair"),
         })
     }
 
+    fn alpha_by_entropy(&self) -> f64 {
+        let total = self.entropy_p + self.entropy_t;
+        if total > 0.0 { self.entropy_p / total } else { 0.5 }
+    }
+
+    /// K' rises from K'(0) to K'(1); on equal supports these are −KL(t‖p) and KL(p‖t).
+    fn root_of_k1(&self, solver: Solver) -> Result<Root> {
+        let [at_0, at_1] = self.ends;
+        if let Some(root) = self.without_regular_root(|| (at_0.k1, at_1.k1)) {
+            return Ok(root);
+        }
+        let start = match solver {
+            Solver::Bisection(rounds) => return Ok(self.bisect(rounds)),
+            Solver::Hermite(start) | Solver::Newton(start) => match start {
+                Start::Ends => Quintic::through(0.0, at_0, 1.0, at_1).minimum(),
+                Start::Entropy => self.alpha_by_entropy(),
+                Start::At(alpha) => alpha,
+                Start::Table => table::look_up(self.entropy_p, self.entropy_t, at_1.k1),
+            },
+        };
+        ensure!(!start.is_nan(), "the search for alpha cannot start at {start}");
+        Ok(self.search(start.clamp(1e-6, 1.0 - 1e-6), matches!(solver, Solver::Newton(_))))
+    }
+
+    fn bisect(&self, rounds: u32) -> Root {
+        let (mut low, mut high) = (0.0, 1.0);
+        for _ in 0..rounds {
+            let middle = 0.5 * (low + high);
+            if self.moments(&self.weigh(1.0, middle)).k1 > 0.0 { high = middle } else { low = middle }
+        }
+        Root::at(0.5 * (low + high), Status::Ok, rounds)
+    }
+
+    /// The root of K' from `start`, inside a bracket that shrinks with every evaluation.
+    fn search(&self, start: f64, newton: bool) -> Root {
+        let (mut low, mut high) = ((0.0, self.ends[0]), (1.0, self.ends[1]));
+        let (mut alpha, mut last_step) = (start, f64::INFINITY);
+        for iterations in 1..=MAX_STEPS {
+            let weighed = self.weigh(1.0, alpha);
+            let here = self.moments(&weighed);
+            if here.k1 > 0.0 {
+                high = (alpha, here)
+            } else {
+                low = (alpha, here)
+            }
+            let step = if here.k1 == 0.0 { 0.0 } else { here.k1 / here.k2 };
+            // What rounding leaves unknown of α, and what nobody needs to know.
+            let needed = (if self.is_f64() { 1e-12 } else { 1e-7 }) / (1.0 + here.k2.sqrt());
+            let tolerance = needed + self.alpha_rounding(&weighed);
+            // Steps that no longer shrink are rounding, too.
+            let stuck = step.abs() >= 0.5 * last_step && step.abs() <= 50.0 * tolerance;
+            if step.abs() <= tolerance || stuck || high.0 - low.0 < 1e-15 {
+                return Root { alpha, status: Status::Ok, iterations, weighed: Some(weighed) };
+            }
+            let inside = alpha - step > low.0 && alpha - step < high.0;
+            alpha = if !inside {
+                // Far from the root of a function this crooked, the quintic is no better than Newton's step.
+                0.5 * (low.0 + high.0)
+            } else if newton || step.abs() < NEAR {
+                alpha - step
+            } else {
+                Quintic::through(low.0, low.1, high.0, high.1).minimum()
+            };
+            last_step = step.abs();
+        }
+        Root::at(alpha, Status::NotConverged, MAX_STEPS)
+    }
+
+    /// K(−α) − K(2−α) and its slope.
+    fn ess_difference(&self, alpha: f64) -> (f64, f64) {
+        let t = self.moments(&self.weigh(1.0, -alpha));
+        let p = self.moments(&self.weigh(1.0, 2.0 - alpha));
+        (t.k - p.k, p.k1 - t.k1)
+    }
+
+    /// K(−α) − K(2−α) rises strictly in α: Newton's steps, safeguarded, from the root that the quintic has.
+    fn root_of_ess_difference(&self) -> Root {
+        if let Some(root) = self.without_regular_root(|| (self.ess_difference(0.0).0, self.ess_difference(1.0).0)) {
+            return root;
+        }
+        let guess = Quintic::through(0.0, self.ends[0], 1.0, self.ends[1]);
+        let mut alpha = quintic::rising_root(|alpha| guess.value(-alpha) - guess.value(2.0 - alpha));
+        let (mut low, mut high) = (0.0, 1.0);
+        let mut last_step = f64::INFINITY;
+        for iterations in 1..=MAX_STEPS {
+            let (value, slope) = self.ess_difference(alpha);
+            if value > 0.0 {
+                high = alpha
+            } else {
+                low = alpha
+            }
+            let newton = alpha - value / slope;
+            let inside = newton > low && newton < high;
+            let step = (newton - alpha).abs();
+            // Steps that no longer shrink are rounding.
+            let rounding = step < 1e-6 && step >= 0.5 * last_step;
+            if value == 0.0 || step <= 1e-13 || rounding || high - low < 1e-15 {
+                return Root::at(if inside { newton } else { alpha }, Status::Ok, iterations);
+            }
+            last_step = step;
+            alpha = if inside { newton } else { 0.5 * (low + high) };
+        }
+        Root::at(alpha, Status::NotConverged, MAX_STEPS)
+    }
+
     /// The answer where there is no single root inside of \[0, 1\]: equal distributions, and supports so
-    /// different that the rising function keeps its sign.
-    fn without_regular_root(&self, f: impl Fn(f64) -> (f64, f64)) -> Option<Root> {
+    /// different that the rising function keeps its sign. `at_ends` gives its values at 0 and 1.
+    fn without_regular_root(&self, at_ends: impl Fn() -> (f64, f64)) -> Option<Root> {
         if !self.p_outside && !self.t_outside {
             // On equal supports the sign always changes.
-            let same = self.moments(0.5).k2 < SAME;
-            return same.then_some(Root { alpha: 0.5, status: Status::Same, iterations: 1 });
+            let same = self.ends.iter().all(|end| end.k2 < SAME);
+            return same.then(|| Root::at(0.5, Status::Same, 0));
         }
-        let (at_0, at_1) = (f(0.0).0, f(1.0).0);
+        let (at_0, at_1) = at_ends();
         let no_root = at_0 > 0.0 || at_1 < 0.0 || (at_0 == 0.0 && at_1 == 0.0);
         no_root.then(|| {
             let alpha = match at_0.abs().total_cmp(&at_1.abs()) {
@@ -140,36 +210,50 @@ impl Pair {
                 std::cmp::Ordering::Greater => 1.0,
                 std::cmp::Ordering::Equal => 0.5, // q is the same for every α
             };
-            Root { alpha, status: Status::NoRoot, iterations: 2 }
+            Root::at(alpha, Status::NoRoot, 0)
         })
     }
 
-    /// The root in \[0, 1\] of a rising function given with its slope: safeguarded Newton from 1/2.
-    fn rising_root(&self, f: impl Fn(f64) -> (f64, f64)) -> Root {
-        if let Some(root) = self.without_regular_root(&f) {
-            return root;
-        }
-        let mut iterations = 0;
-        let (mut low, mut high, mut alpha) = (0.0, 1.0, 0.5);
-        for _ in 0..MAX_STEPS {
-            let (value, slope) = f(alpha);
-            iterations += 1;
-            if value == 0.0 {
-                return Root { alpha, status: Status::Ok, iterations };
-            }
-            if value > 0.0 {
-                high = alpha
-            } else {
-                low = alpha
-            }
-            let newton = alpha - value / slope;
-            let next = if newton > low && newton < high { newton } else { 0.5 * (low + high) };
-            // Newton's error after the step is of the order of its square.
-            if (next - alpha).abs() < 1e-9 && next == newton || high - low < 1e-15 {
-                return Root { alpha: next, status: Status::Ok, iterations };
-            }
-            alpha = next;
-        }
-        Root { alpha, status: Status::NotConverged, iterations }
+    /// Every diagnostic of q_α at temperature `temperature`, and the weights that q is drawn with.
+    pub fn diagnose(&self, root: Root, temperature: f64) -> (Solution, Weighed) {
+        let alpha = root.alpha;
+        let mixture = root.weighed.unwrap_or_else(|| self.weigh(1.0, alpha));
+        let Moments { k, k1, k2 } = self.moments(&mixture);
+        let tempered = temperature != 1.0;
+        let q = if tempered { self.weigh(1.0 / temperature, alpha / temperature) } else { mixture };
+        // E_q[log q] and, against it, E_q[log p] and E_q[log t].
+        let log_q = (q.y + alpha * q.delta) / temperature - q.log_w;
+        let (log_p, log_t) = self.log_probs(q.y, q.delta);
+        let (kl_p, kl_t) =
+            if tempered { (log_q - log_p, log_q - log_t) } else { (-(1.0 - alpha) * k1 - k, alpha * k1 - k) };
+        let outside = |is_outside: bool, log_ess: f64| {
+            if is_outside { f64::NEG_INFINITY } else { log_ess.min(0.0) }
+        };
+        let (ess_p, ess_t) = if tempered {
+            let (a, b) = (2.0 - 1.0 / temperature, alpha / temperature);
+            let ess = |b: f64, log_z: f64| 2.0 * log_z - q.log_w - self.weigh(a, b).log_w;
+            (ess(2.0 - b, self.log_z_p), ess(-b, self.log_z_t))
+        } else {
+            let k_at = |alpha: f64| self.moments(&self.weigh(1.0, alpha)).k;
+            (-k - k_at(2.0 - alpha), -k - k_at(-alpha))
+        };
+        let solution = Solution {
+            alpha,
+            status: root.status,
+            iterations: root.iterations,
+            k,
+            k1,
+            k2,
+            // Rounding may leave −1e-17 where the divergence is zero.
+            kl_p: kl_p.max(0.0),
+            kl_t: kl_t.max(0.0),
+            log_ess_p: outside(self.p_outside, ess_p),
+            log_ess_t: outside(self.t_outside, ess_t),
+            entropy_p: self.entropy_p,
+            entropy_t: self.entropy_t,
+            entropy_q: (-log_q).max(0.0),
+            total_variation: self.total_variation(),
+        };
+        (solution, q)
     }
 }

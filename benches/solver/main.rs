@@ -1,0 +1,220 @@
+//! The q* solver against what its users could take instead. Prints the tables of `benches/RESULTS.md`:
+//!
+//! ```text
+//! QSTAR_PYTHON=/path/to/python/with/torch cargo bench --bench solver
+//! ```
+//!
+//! Every comparison is made in pairs, turn by turn, in one run: a shared machine is noisy and ratios hold where
+//! times do not. Without a Python that has PyTorch its rows are left out, and the table says so.
+
+mod peer;
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use candle_core::{DType, Device, Tensor};
+use qstar::mixture::{self, Rule, Solver, Start, Temperature};
+use qstar::models::{Config, LanguageModel, Network};
+use qstar::nn::KvCache;
+use qstar::seed::{self, Purpose};
+use rand::Rng;
+use rand_distr::{Distribution, StandardNormal};
+use rayon::prelude::*;
+
+const VOCABULARY: usize = 50_257;
+const BATCH: usize = 32;
+const TURNS: usize = 15;
+
+/// Rows of logits of policy and target: what a language model and its like give, a Gaussian at scale 3 and a
+/// target that moved away by half as much.
+fn logits(rows: usize, vocabulary: usize) -> (Vec<f32>, Vec<f32>) {
+    let row = |row: usize| {
+        let mut rng = seed::rng(1, Purpose::Rollout, vocabulary as u64, row as u64);
+        let mut gaussian = || -> f32 { StandardNormal.sample(&mut rng) };
+        (0..vocabulary).map(|_| (3.0 * gaussian(), gaussian())).map(|(p, g)| (p, 0.9 * p + 1.5 * g)).unzip()
+    };
+    let rows: Vec<(Vec<f32>, Vec<f32>)> = (0..rows).into_par_iter().map(row).collect();
+    let (p, t): (Vec<_>, Vec<_>) = rows.into_iter().unzip();
+    (p.concat(), t.concat())
+}
+
+fn seconds(work: impl FnOnce()) -> f64 {
+    let start = Instant::now();
+    work();
+    start.elapsed().as_secs_f64()
+}
+
+fn median(mut times: Vec<f64>) -> f64 {
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
+}
+
+/// One column of a comparison: what it is, and how long one turn of it took.
+struct Contestant<'a> {
+    name: String,
+    turn: Box<dyn FnMut() -> Option<f64> + 'a>,
+}
+
+fn contestant<'a>(name: &str, mut work: impl FnMut() + 'a) -> Contestant<'a> {
+    Contestant { name: name.to_string(), turn: Box::new(move || Some(seconds(&mut work))) }
+}
+
+/// Runs all contestants turn by turn and prints the median of each, by row, and relative to the first.
+fn compare(title: &str, rows: usize, mut contestants: Vec<Contestant>) {
+    println!("\n{title}\n");
+    println!("| | a batch | a row | times the first |\n|---|---|---|---|");
+    let mut times = vec![Vec::new(); contestants.len()];
+    for turn in 0..=TURNS {
+        for (contestant, times) in contestants.iter_mut().zip(&mut times) {
+            let time = (contestant.turn)();
+            // The first turn warms caches up.
+            if turn > 0 {
+                times.extend(time);
+            }
+        }
+    }
+    let first = median(times[0].clone());
+    for (contestant, times) in contestants.iter().zip(times) {
+        if times.is_empty() {
+            println!("| {} | not measured | | |", contestant.name);
+            continue;
+        }
+        let time = median(times);
+        println!(
+            "| {} | {:.3} ms | {:.1} µs | {:.2} |",
+            contestant.name,
+            time * 1e3,
+            time * 1e6 / rows as f64,
+            time / first
+        );
+    }
+}
+
+/// One pass over both rows, summing: what memory allows.
+fn read(p: &[f32], t: &[f32], vocabulary: usize) -> f32 {
+    let sum = |row: &[f32]| {
+        qstar::simd::dispatch(
+            #[inline(always)]
+            || qstar::simd::sum(row.len(), |i| row[i]),
+        )
+    };
+    p.par_chunks(vocabulary).zip(t.par_chunks(vocabulary)).map(|(p, t)| sum(p) + sum(t)).sum()
+}
+
+/// The next step of a model of GPT-2 124M's shape after a prompt, with a cache: weights do not matter for its time.
+struct DecodeStep {
+    network: Network,
+    cache: KvCache,
+    token: Tensor,
+}
+
+impl DecodeStep {
+    const PROMPT: usize = 64;
+
+    fn new() -> anyhow::Result<Self> {
+        let config =
+            r#"{"model_type":"gpt2","vocab_size":50257,"n_positions":1024,"n_embd":768,"n_layer":12,"n_head":12}"#;
+        let config: Config = serde_json::from_str(config)?;
+        let network = LanguageModel::new(config, 1)?.frozen()?;
+        let mut cache = network.cache(BATCH, Self::PROMPT + TURNS + 2);
+        network.hidden(&Tensor::zeros((BATCH, Self::PROMPT), DType::U32, &Device::Cpu)?, Some(&mut cache))?;
+        cache.advance(std::iter::repeat_n(Self::PROMPT, BATCH));
+        Ok(Self { network, cache, token: Tensor::zeros((BATCH, 1), DType::U32, &Device::Cpu)? })
+    }
+
+    fn run(&mut self) -> anyhow::Result<()> {
+        let hidden = self.network.hidden(&self.token, Some(&mut self.cache))?;
+        self.cache.advance(std::iter::repeat_n(1, BATCH));
+        black_box(self.network.logits(&hidden.flatten_to(1)?)?);
+        Ok(())
+    }
+}
+
+fn main() -> anyhow::Result<()> {
+    qstar::machine::keep_memory();
+    println!("{} threads, {:?}", rayon::current_num_threads(), pulp::Arch::new());
+    let mut peer = peer::Peer::start();
+    println!("PyTorch: {}", peer.as_ref().map_or("not there".to_string(), |peer| peer.version.clone()));
+    let (p, t) = logits(BATCH, VOCABULARY);
+    if let Some(peer) = &mut peer {
+        peer.send(&p, &t, VOCABULARY)?;
+    }
+    let peer = std::cell::RefCell::new(peer);
+    let torch = |what: &'static str| Contestant {
+        name: format!("PyTorch: {what}"),
+        turn: Box::new(|| peer.borrow_mut().as_mut().map(|peer| peer.time(what))),
+    };
+    let rule = Rule::Q_STAR;
+    let alphas = || black_box(mixture::alphas_of_rows(&p, &t, VOCABULARY, &rule).unwrap());
+    compare(
+        &format!("Solving, V = {VOCABULARY}, batch {BATCH}"),
+        BATCH,
+        vec![
+            contestant("alpha", || drop(alphas())),
+            contestant("alpha and all diagnostics", || {
+                drop(black_box(mixture::solve_rows(&p, &t, VOCABULARY, &rule).unwrap()))
+            }),
+            contestant("one read of both rows", || {
+                black_box(read(&p, &t, VOCABULARY));
+            }),
+            torch("bisection, 20 rounds"),
+        ],
+    );
+
+    let mut rng = seed::rng(1, Purpose::Rollout, 0, 0);
+    let uniforms: Vec<f64> = (0..BATCH).map(|_| rng.random()).collect();
+    let mut gpt2 = DecodeStep::new()?;
+    compare(
+        &format!("Drawing a token, V = {VOCABULARY}, batch {BATCH}"),
+        BATCH,
+        vec![
+            contestant("q* and all diagnostics, from two rows", || {
+                drop(black_box(mixture::draw_rows(&p, &t, VOCABULARY, &rule, &Temperature::ONE, &uniforms).unwrap()))
+            }),
+            contestant("softmax, from one row", || {
+                drop(black_box(mixture::draw_softmax_rows(&p, VOCABULARY, 1.0, &uniforms).unwrap()))
+            }),
+            torch("softmax and multinomial, from one row"),
+            contestant("decode step of GPT-2 124M", || gpt2.run().unwrap()),
+        ],
+    );
+
+    println!(
+        "\nCost against V (32 rows) and rows (V = {VOCABULARY})\n\n| V | rows | µs a row | ns an outcome |\n|---|---|---|---|"
+    );
+    for (vocabulary, rows) in [
+        (2_000, 32),
+        (8_000, 32),
+        (32_000, 32),
+        (50_257, 32),
+        (128_000, 32),
+        (256_000, 32),
+        (50_257, 256),
+        (50_257, 1_024),
+        (50_257, 4_096),
+    ] {
+        let (p, t) = logits(rows.min(256), vocabulary);
+        let (p, t) = (p.repeat(rows.div_ceil(256)), t.repeat(rows.div_ceil(256)));
+        let turns = if rows > 256 { 3 } else { TURNS };
+        let time = || seconds(|| drop(black_box(mixture::solve_rows(&p, &t, vocabulary, &rule).unwrap())));
+        time();
+        let time = median((0..turns).map(|_| time()).collect()) * 1e6 / rows as f64;
+        println!("| {vocabulary} | {rows} | {time:.1} | {:.3} |", time * 1e3 / vocabulary as f64);
+    }
+
+    starts(&p, &t)
+}
+
+/// Evaluations of K' that each start takes, the last of which confirms the root.
+fn starts(p: &[f32], t: &[f32]) -> anyhow::Result<()> {
+    println!("\nEvaluations of K' by start and step, batch of {BATCH}\n\n| start | Hermite | Newton |\n|---|---|---|");
+    let starts = [("ends", Start::Ends), ("entropy", Start::Entropy), ("table", Start::Table), ("1/2", Start::At(0.5))];
+    for (name, start) in starts {
+        let mean = |solver: Solver| -> anyhow::Result<f64> {
+            let solutions = mixture::solve_rows(p, t, VOCABULARY, &Rule::KlSymmetry(solver))?;
+            Ok(solutions.iter().map(|s| f64::from(s.iterations)).sum::<f64>() / solutions.len() as f64)
+        };
+        println!("| {name} | {:.2} | {:.2} |", mean(Solver::Hermite(start))?, mean(Solver::Newton(start))?);
+    }
+    Ok(())
+}

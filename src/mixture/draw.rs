@@ -1,0 +1,134 @@
+//! From logits straight to a token of q, with all that is known of it.
+
+use anyhow::{Context, Result, ensure};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::batch::{root_of_rows, with_split};
+use super::split::{Split, Weighed};
+use super::{Rule, Solution};
+
+/// Temperatures: of the two models, whose logits are divided by theirs, and of the mixture, q ∝ q_α^(1/T).
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Temperature {
+    pub policy: f64,
+    pub target: f64,
+    pub mixture: f64,
+}
+
+impl Temperature {
+    /// 1 everywhere.
+    pub const ONE: Temperature = Temperature { policy: 1.0, target: 1.0, mixture: 1.0 };
+
+    fn check(&self) -> Result<()> {
+        for (name, value) in [("policy", self.policy), ("target", self.target), ("mixture", self.mixture)] {
+            ensure!(value.is_finite() && value > 0.0, "the temperature of the {name} must be above 0: {value}");
+        }
+        Ok(())
+    }
+}
+
+/// A token drawn from q. Log-probabilities are natural: under q as it was drawn from, tempered or not, and under
+/// policy and target at their own temperatures.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Drawn {
+    pub token: u32,
+    pub log_q: f64,
+    pub log_p: f64,
+    pub log_t: f64,
+    pub solution: Solution,
+}
+
+/// Draws one token from q, by inversion of its cumulated probabilities at `uniform` in [0, 1).
+///
+/// # Errors
+/// What makes the two rows no pair (see [`super::Pair::from_logits`]), a temperature that is not above 0.
+///
+/// ```
+/// use qstar::mixture::{Rule, Temperature, draw};
+/// let drawn = draw(&[0.0, 2.0, 1.0], &[1.0, 2.0, 0.0], &Rule::Q_STAR, &Temperature::ONE, 0.3)?;
+/// assert_eq!(drawn.token, 1);
+/// assert!((drawn.solution.alpha - 0.5).abs() < 1e-9);
+/// # anyhow::Ok(())
+/// ```
+pub fn draw(policy: &[f32], target: &[f32], rule: &Rule, temperature: &Temperature, uniform: f64) -> Result<Drawn> {
+    temperature.check()?;
+    let scaled = |row: &[f32], temperature: f64| -> Option<Vec<f32>> {
+        (temperature != 1.0).then(|| row.iter().map(|&x| (f64::from(x) / temperature) as f32).collect())
+    };
+    let (own_policy, own_target) = (scaled(policy, temperature.policy), scaled(target, temperature.target));
+    let (policy, target) = (own_policy.as_deref().unwrap_or(policy), own_target.as_deref().unwrap_or(target));
+    with_split(|split| {
+        split.fill_f32(policy, target)?;
+        let root = root_of_rows(split, policy, target, rule)?;
+        let (solution, q) = split.diagnose(root, temperature.mixture);
+        let token = invert(split, &q, uniform);
+        let (y, delta) = split.relative(policy, target, token);
+        let (log_p, log_t) = split.log_probs(y, delta);
+        Ok(Drawn { token: token as u32, log_q: q.a * y + q.b * delta - q.log_w, log_p, log_t, solution })
+    })
+}
+
+/// One token for each of the rows of `vocabulary` logits, in parallel.
+///
+/// # Errors
+/// As [`draw`], with the row's number; slices that are not whole rows.
+pub fn draw_rows(
+    policy: &[f32],
+    target: &[f32],
+    vocabulary: usize,
+    rule: &Rule,
+    temperature: &Temperature,
+    uniforms: &[f64],
+) -> Result<Vec<Drawn>> {
+    super::batch::whole_rows(policy.len(), target.len(), vocabulary)?;
+    let rows = policy.len() / vocabulary;
+    ensure!(uniforms.len() == rows, "{rows} rows need as many uniform numbers, not {}", uniforms.len());
+    (policy.par_chunks_exact(vocabulary), target.par_chunks_exact(vocabulary), uniforms)
+        .into_par_iter()
+        .enumerate()
+        .map(|(row, (p, t, &uniform))| draw(p, t, rule, temperature, uniform).with_context(|| format!("row {row}")))
+        .collect()
+}
+
+/// The outcome at which the cumulated weights pass `uniform` of their total: the reference first, then the head,
+/// then the tail. Rounding at the very end falls back to the last outcome that has mass.
+fn invert(split: &Split, q: &Weighed, uniform: f64) -> usize {
+    let tail: f64 = q.blocks.iter().map(|&w| f64::from(w)).sum();
+    let mut left = uniform * (q.reference + q.head + tail) - q.reference;
+    let mut last = split.reference;
+    if left < 0.0 {
+        return last;
+    }
+    let head = &split.head;
+    for ((&outcome, y), delta) in head.outcomes.iter().zip(&head.y).zip(&head.delta) {
+        let weight = (q.a * y + q.b * delta - q.shift).exp();
+        left -= weight;
+        if weight > 0.0 {
+            last = outcome as usize;
+        }
+        if left < 0.0 {
+            return last;
+        }
+    }
+    for (block, &sum) in q.blocks.iter().enumerate() {
+        let is_last = block + 1 == q.blocks.len();
+        if left >= f64::from(sum) && !is_last {
+            left -= f64::from(sum);
+            continue;
+        }
+        let (from, weights) = split.tail_weights(q, block);
+        for (outcome, &weight) in (from..).zip(&weights) {
+            if !split.in_tail(outcome) {
+                continue;
+            }
+            last = outcome;
+            left -= f64::from(weight);
+            if left < 0.0 {
+                break;
+            }
+        }
+        return last;
+    }
+    last
+}

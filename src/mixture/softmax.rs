@@ -1,0 +1,135 @@
+//! A token from one row of logits: what drawing from the policy or the target alone costs.
+
+use anyhow::{Context, Result, ensure};
+use pulp::Simd;
+use rayon::prelude::*;
+
+use super::batch::whole_rows;
+use super::tail::{BLOCK, exp2};
+
+/// Draws a token from softmax(logits / temperature) by inversion at `uniform` in [0, 1); gives its log-probability.
+///
+/// # Errors
+/// An empty row, NaN or +∞, a row without mass, a temperature that is not above 0.
+pub fn draw_softmax(logits: &[f32], temperature: f64, uniform: f64) -> Result<(u32, f64)> {
+    ensure!(temperature.is_finite() && temperature > 0.0, "the temperature must be above 0: {temperature}");
+    let scale = std::f64::consts::LOG2_E / temperature;
+    let arch = pulp::Arch::new();
+    let top = arch.dispatch(Largest(logits));
+    let mut weights =
+        Weights { logits, top, scale: scale as f32, blocks: Vec::with_capacity(logits.len() / BLOCK + 1) };
+    arch.dispatch(&mut weights);
+    let total: f64 = weights.blocks.iter().map(|&w| f64::from(w)).sum();
+    // The largest outcome weighs 1: anything else tells of a NaN, an infinity or an empty row.
+    if !(total >= 0.5 && total.is_finite() && top.is_finite()) {
+        let bad = logits.iter().position(|x| x.is_nan() || *x == f32::INFINITY);
+        match bad {
+            Some(i) => anyhow::bail!("the row of logits has {} at outcome {i}", logits[i]),
+            None => anyhow::bail!("the row of logits has no mass at all"),
+        }
+    }
+    let token = invert(&weights, total, uniform);
+    Ok((token as u32, (f64::from(logits[token]) - f64::from(top)) / temperature - total.ln()))
+}
+
+/// One token for each of the rows of `vocabulary` logits, in parallel.
+///
+/// # Errors
+/// As [`draw_softmax`], with the row's number; a slice that is not whole rows.
+pub fn draw_softmax_rows(
+    logits: &[f32],
+    vocabulary: usize,
+    temperature: f64,
+    uniforms: &[f64],
+) -> Result<Vec<(u32, f64)>> {
+    whole_rows(logits.len(), logits.len(), vocabulary)?;
+    let rows = logits.len() / vocabulary;
+    ensure!(uniforms.len() == rows, "{rows} rows need as many uniform numbers, not {}", uniforms.len());
+    (logits.par_chunks_exact(vocabulary), uniforms)
+        .into_par_iter()
+        .enumerate()
+        .map(|(row, (logits, &uniform))| {
+            draw_softmax(logits, temperature, uniform).with_context(|| format!("row {row}"))
+        })
+        .collect()
+}
+
+fn invert(weights: &Weights, total: f64, uniform: f64) -> usize {
+    let mut left = uniform * total;
+    let mut last = 0;
+    for (block, &sum) in weights.blocks.iter().enumerate() {
+        let is_last = block + 1 == weights.blocks.len();
+        if left >= f64::from(sum) && !is_last {
+            left -= f64::from(sum);
+            continue;
+        }
+        let from = block * BLOCK;
+        for (i, &x) in weights.logits[from..].iter().take(BLOCK).enumerate() {
+            let weight = f64::from((x - weights.top) * weights.scale).exp2();
+            if weight > 0.0 {
+                last = from + i;
+                left -= weight;
+                if left < 0.0 {
+                    break;
+                }
+            }
+        }
+        break;
+    }
+    last
+}
+
+struct Largest<'a>(&'a [f32]);
+
+impl pulp::WithSimd for Largest<'_> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> f32 {
+        let (vectors, rest) = S::as_simd_f32s(self.0);
+        let low = simd.splat_f32s(f32::NEG_INFINITY);
+        let mut top = [low; 4];
+        let (fours, ones) = vectors.as_chunks::<4>();
+        for four in fours {
+            for (top, &x) in top.iter_mut().zip(four) {
+                *top = simd.max_f32s(*top, x);
+            }
+        }
+        for &x in ones {
+            top[0] = simd.max_f32s(top[0], x);
+        }
+        let top = simd.max_f32s(simd.max_f32s(top[0], top[1]), simd.max_f32s(top[2], top[3]));
+        rest.iter().fold(simd.reduce_max_f32s(top), |top, &x| top.max(x))
+    }
+}
+
+struct Weights<'a> {
+    logits: &'a [f32],
+    top: f32,
+    scale: f32,
+    /// Σ 2^((x − top) scale) of each block.
+    blocks: Vec<f32>,
+}
+
+impl pulp::WithSimd for &mut Weights<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let (top, scale) = (simd.splat_f32s(self.top), simd.splat_f32s(self.scale));
+        let weigh = |x: S::f32s| exp2(simd, simd.mul_f32s(simd.sub_f32s(x, top), scale));
+        for block in self.logits.chunks(BLOCK) {
+            let (vectors, rest) = S::as_simd_f32s(block);
+            let mut sum = [simd.splat_f32s(0.0); 2];
+            let (twos, ones) = vectors.as_chunks::<2>();
+            for &[a, b] in twos {
+                sum = [simd.add_f32s(sum[0], weigh(a)), simd.add_f32s(sum[1], weigh(b))];
+            }
+            for &x in ones {
+                sum[0] = simd.add_f32s(sum[0], weigh(x));
+            }
+            let rest: f32 = rest.iter().map(|x| ((x - self.top) * self.scale).exp2()).sum();
+            self.blocks.push(simd.reduce_sum_f32s(simd.add_f32s(sum[0], sum[1])) + rest);
+        }
+    }
+}
