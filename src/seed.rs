@@ -16,6 +16,7 @@ pub enum Purpose {
     Evaluate = 4,
     Demonstrations = 5,
     Bootstrap = 6,
+    Derivation = 20,
 }
 
 /// The generator for `(seed, purpose, step, row)`.
