@@ -7,6 +7,7 @@ use anyhow::Result;
 use polars::prelude::DataFrame;
 use qstar::experiment::derivation;
 use qstar::mixture::{Pair, Rule};
+use qstar::plot::{self, Figure};
 
 /// All markdown of the notebook on one line.
 struct Text(String);
@@ -231,6 +232,42 @@ fn no_distribution_of_a_grid_is_better_than_the_family() -> Result<()> {
     let fair = derivation::least_worst_kl(&example(), 400)?;
     let worst = |row| number(&fair, "kl_p", row).max(number(&fair, "kl_t", row));
     assert!(worst(1) <= worst(0) && worst(0) < worst(1) + 0.005);
+    Ok(())
+}
+
+#[test]
+fn the_best_test_is_wrong_as_chernoff_says() -> Result<()> {
+    let errors = derivation::testing_errors(&example(), &[1, 200])?;
+    let by_hand = 0.5 * (0.10 + 0.20 + 0.02);
+    assert!((number(&errors, "error", 0) - by_hand).abs() < 1e-12);
+    let information = -example().solve(&Rule::Q_STAR)?.k;
+    assert!((number(&errors, "rate_to_double", 1) - information).abs() < 0.005);
+    Ok(())
+}
+
+#[test]
+fn a_figure_names_the_column_that_is_missing() -> Result<()> {
+    let pair = example();
+    let (curves, newton) = (derivation::curves(&pair, 21)?, derivation::newton(&pair, 0.75, 1)?);
+    let gaps = derivation::small_gaps(&pair, &[0.1, 1.0])?;
+    let pairs = derivation::gaussian_gaps(&[1.0], 100, 3, 0)?;
+    type Draw<'a> = Box<dyn Fn(&DataFrame) -> Result<Figure> + 'a>;
+    let figures: [(Draw, &DataFrame, &[&str]); 7] = [
+        (Box::new(|frame| plot::k_and_newton(frame, &newton)), &curves, &["alpha", "k", "k1"]),
+        (Box::new(|frame| plot::k_and_newton(&curves, frame)), &newton, &["alpha", "k", "k1", "k2", "next"]),
+        (Box::new(plot::kl_crossing), &curves, &["alpha", "kl_p", "kl_t", "k"]),
+        (Box::new(plot::ess_over_alpha), &curves, &["alpha", "kl_p", "kl_t", "log_ess_p", "log_ess_t"]),
+        (Box::new(plot::simplex_paths), &derivation::paths(&pair, 20)?, &["path", "q1", "q2", "q3", "label"]),
+        (Box::new(|frame| plot::ess_ratios(frame, "scale")), &pairs, &["setting", "value", "log_ess_ratio"]),
+        (Box::new(plot::log_ess_over_kl), &gaps, &["kl", "log_ess_p", "log_ess_t"]),
+    ];
+    for (draw, frame, columns) in figures {
+        assert!(draw(frame)?.png()?.len() > 10_000);
+        for column in columns {
+            let error = format!("{:#}", draw(&frame.drop(column)?).unwrap_err());
+            assert!(error.contains(&format!("needs a column `{column}`")), "{error}");
+        }
+    }
     Ok(())
 }
 

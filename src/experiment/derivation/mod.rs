@@ -14,7 +14,7 @@ pub use balance::{BalanceRow, BalanceTableRow, balance_table, gaussian_gaps, gau
 pub use curves::{CurveRow, NewtonRow, RuleRow, ValueRow, curves, newton, rules, third_cumulant, values};
 pub use limits::{EpsilonRow, SmallGapRow, epsilon_shifts, small_gaps};
 pub use proposals::{EstimateRow, ProposalRow, estimates, proposals};
-pub use simplex::{PathRow, SearchRow, least_worst_kl, nearest_within, paths};
+pub use simplex::{PathRow, SearchRow, TestingRow, least_worst_kl, nearest_within, paths, testing_errors};
 
 use anyhow::{Result, ensure};
 

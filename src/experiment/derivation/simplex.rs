@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use polars::prelude::DataFrame;
 
-use super::{both_sides, falling_root, kl};
+use super::{both_sides, falling_root, kl, log_sum_exp};
 use crate::mixture::{Pair, Rule};
 use crate::record::record;
 
@@ -32,6 +32,19 @@ record! {
         pub q3: f64,
         pub kl_p: f64,
         pub kl_t: f64,
+    }
+}
+
+record! {
+    /// How often the best test of p against t is wrong after so many draws.
+    pub struct TestingRow {
+        pub draws: i64,
+        /// The probability of a mistake, if both are equally likely beforehand.
+        pub error: f64,
+        /// −log(error)/draws, nats.
+        pub rate: f64,
+        /// The same from these draws to twice as many, where the slowly varying factor before e^(−n·rate) nearly cancels.
+        pub rate_to_double: f64,
     }
 }
 
@@ -135,6 +148,51 @@ pub fn least_worst_kl(pair: &Pair, steps: usize) -> Result<DataFrame> {
     let found = search(&log_p, &log_t, steps, f64::max).context("the grid is empty")?;
     let alpha = pair.solve(&Rule::Q_STAR)?.alpha;
     SearchRow::frame(&[found, geometric(pair, alpha, &log_p, &log_t)])
+}
+
+/// The best test of whether `draws` independent draws came from p or from t, both equally likely beforehand: its
+/// probability of a mistake is half the sum of the smaller of both likelihoods over all that can be drawn. The rates
+/// tend to the Chernoff information of p and t.
+///
+/// # Errors
+/// As [`paths`].
+///
+/// ```
+/// use qstar::experiment::derivation::testing_errors;
+/// use qstar::mixture::{Pair, Rule};
+///
+/// let pair = Pair::from_logits(&[2.0, 1.0, 0.0], &[0.0, 0.5, 1.0])?;
+/// let errors = testing_errors(&pair, &[200])?;
+/// let rate = errors.column("rate_to_double")?.f64()?.get(0).unwrap();
+/// assert!((rate + pair.solve(&Rule::Q_STAR)?.k).abs() < 0.005);
+/// # anyhow::Ok(())
+/// ```
+pub fn testing_errors(pair: &Pair, draws: &[u32]) -> Result<DataFrame> {
+    let (log_p, log_t) = three(pair)?;
+    let row = |n: &u32| {
+        let (once, twice) = (log_error(&log_p, &log_t, *n), log_error(&log_p, &log_t, 2 * n));
+        let n = f64::from(*n);
+        TestingRow { draws: n as i64, error: once.exp(), rate: -once / n, rate_to_double: (once - twice) / n }
+    };
+    TestingRow::frame(&draws.iter().map(row).collect::<Vec<_>>())
+}
+
+fn log_error(log_p: &[f64], log_t: &[f64], draws: u32) -> f64 {
+    let n = draws as usize;
+    let mut log_factorial = vec![0.0; n + 1];
+    for i in 1..=n {
+        log_factorial[i] = log_factorial[i - 1] + (i as f64).ln();
+    }
+    let mut terms = Vec::with_capacity((n + 1) * (n + 2) / 2);
+    for i in 0..=n {
+        for j in 0..=n - i {
+            let counts = [i, j, n - i - j];
+            let ways = log_factorial[n] - counts.iter().map(|c| log_factorial[*c]).sum::<f64>();
+            let likelihood = |log: &[f64]| counts.iter().zip(log).map(|(c, x)| *c as f64 * x).sum::<f64>();
+            terms.push(ways + likelihood(log_p).min(likelihood(log_t)));
+        }
+    }
+    log_sum_exp(terms.iter().copied()) - 2f64.ln()
 }
 
 /// The point of the grid at which `cost`(KL(q‖p), KL(q‖t)) is least, if it is finite anywhere.
