@@ -17,6 +17,7 @@ pub enum Purpose {
     Demonstrations = 5,
     Bootstrap = 6,
     Table = 7,
+    Derivation = 20,
 }
 
 /// The generator for `(seed, purpose, step, row)`.

@@ -1,5 +1,6 @@
-//! Plans of experiments: which task, methods and seeds, at which scale.
+//! Plans of experiments: which task, methods and seeds, at which scale; and the frames of the derivation.
 
+pub mod derivation;
 mod folders;
 mod plan;
 mod preset;

@@ -251,9 +251,13 @@ pub(super) fn line(plot: &mut Plot, points: &[(f64, f64)], color: RGBColor, widt
     Ok(())
 }
 
-/// A dashed line from one point to another.
-pub(super) fn dashes(plot: &mut Plot, ends: [(f64, f64); 2], color: RGBColor, width: f64) -> Result<()> {
-    let series = DashedLineSeries::new(ends, px(6.0), px(6.0), stroke(color, width));
+/// A dashed line through points.
+pub(super) fn dashes<I>(plot: &mut Plot, points: I, color: RGBColor, width: f64) -> Result<()>
+where
+    I: IntoIterator<Item = (f64, f64)>,
+{
+    let points: Vec<_> = points.into_iter().collect();
+    let series = DashedLineSeries::new(points, px(6.0), px(6.0), stroke(color, width));
     plot.draw_series(series)?;
     Ok(())
 }

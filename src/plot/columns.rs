@@ -43,7 +43,8 @@ impl<'a> Columns<'a> {
             .collect())
     }
 
-    fn texts(&self, name: &str) -> Result<Vec<String>> {
+    /// Texts, none of them null.
+    pub fn texts(&self, name: &str) -> Result<Vec<String>> {
         let column = self.column(name)?;
         let texts = column.str().with_context(|| self.wrong_type(name, "text"))?;
         let texts: Option<Vec<String>> = texts.iter().map(|text| text.map(str::to_owned)).collect();
@@ -70,6 +71,12 @@ impl<'a> Columns<'a> {
             bail!("column `{name}` is not finite in row {row}: that run has gone wrong; filter it out, and say so");
         }
         Ok(numbers)
+    }
+
+    /// Finite numbers, none of them null.
+    pub fn required_numbers(&self, name: &str) -> Result<Vec<f64>> {
+        let numbers: Option<Vec<f64>> = self.numbers(name)?.into_iter().collect();
+        numbers.with_context(|| self.null_key(name))
     }
 
     /// Lists of `length` counts that are finite and not negative; at least one list is there.

@@ -28,6 +28,12 @@ pub const GRID: RGBColor = RGBColor(0xE6, 0xE6, 0xE6);
 /// Reference lines and areas.
 pub const REFERENCE: RGBColor = RGBColor(0x80, 0x80, 0x80);
 
+/// The two sides of a mixture and the two solutions between them, in the colours of methods that draw from there.
+pub const POLICY: MethodStyle = MethodStyle { color: BLUE, mark: Mark::Square };
+pub const TARGET: MethodStyle = MethodStyle { color: PURPLE, mark: Mark::Diamond };
+pub const KL_SYMMETRY: MethodStyle = MethodStyle { color: VERMILLION, mark: Mark::Circle };
+pub const ESS_BALANCE: MethodStyle = MethodStyle { color: BLACK, mark: Mark::Triangle };
+
 const BLACK: RGBColor = RGBColor(0x00, 0x00, 0x00);
 const ORANGE: RGBColor = RGBColor(0xE6, 0x9F, 0x00);
 const SKY_BLUE: RGBColor = RGBColor(0x56, 0xB4, 0xE9);
