@@ -12,7 +12,9 @@ pub use crate::method::{
     ALL as METHODS, Level, Method, ON_POLICY, Objective, Ppo, QSTAR, REINFORCE, SFT, Treatment, Weight,
 };
 pub use crate::metrics::{Interval, bootstrap_gain, t_interval, welch_t};
-pub use crate::mixture::{Moments, Pair, Rule, Solution, Solver, Status};
+pub use crate::mixture::{
+    Batch, Drawn, Moments, Pair, Rule, Solution, Solver, Start, Status, Temperature, solve_batch,
+};
 pub use crate::models::{Config, Gpt2Config, LanguageModel, LlamaConfig, load_folder, save_folder};
 pub use crate::plot::{self, Figure};
 pub use crate::progress::Progress;

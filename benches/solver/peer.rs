@@ -45,6 +45,11 @@ impl Peer {
         line.parse().unwrap_or_else(|e| panic!("{line:?} from the Python process: {e}"))
     }
 
+    /// Waits until its threads have stopped waiting: they spin for a while after their work.
+    pub fn rest(&self) {
+        std::thread::sleep(std::time::Duration::from_millis(300));
+    }
+
     fn line(&mut self) -> Option<String> {
         let mut line = String::new();
         self.output.read_line(&mut line).ok().filter(|&n| n > 0)?;

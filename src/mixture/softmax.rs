@@ -117,19 +117,26 @@ impl pulp::WithSimd for &mut Weights<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let (top, scale) = (simd.splat_f32s(self.top), simd.splat_f32s(self.scale));
-        let weigh = |x: S::f32s| exp2(simd, simd.mul_f32s(simd.sub_f32s(x, top), scale));
         for block in self.logits.chunks(BLOCK) {
             let (vectors, rest) = S::as_simd_f32s(block);
             let mut sum = [simd.splat_f32s(0.0); 2];
             let (twos, ones) = vectors.as_chunks::<2>();
             for &[a, b] in twos {
-                sum = [simd.add_f32s(sum[0], weigh(a)), simd.add_f32s(sum[1], weigh(b))];
+                sum = [
+                    simd.add_f32s(sum[0], weigh(simd, a, top, scale)),
+                    simd.add_f32s(sum[1], weigh(simd, b, top, scale)),
+                ];
             }
             for &x in ones {
-                sum[0] = simd.add_f32s(sum[0], weigh(x));
+                sum[0] = simd.add_f32s(sum[0], weigh(simd, x, top, scale));
             }
             let rest: f32 = rest.iter().map(|x| ((x - self.top) * self.scale).exp2()).sum();
             self.blocks.push(simd.reduce_sum_f32s(simd.add_f32s(sum[0], sum[1])) + rest);
         }
     }
+}
+
+#[inline(always)]
+fn weigh<S: Simd>(simd: S, x: S::f32s, top: S::f32s, scale: S::f32s) -> S::f32s {
+    exp2(simd, simd.mul_f32s(simd.sub_f32s(x, top), scale))
 }

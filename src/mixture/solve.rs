@@ -143,9 +143,14 @@ impl Split {
             if step.abs() <= tolerance || stuck || high.0 - low.0 < 1e-15 {
                 return Root { alpha, status: Status::Ok, iterations, weighed: Some(weighed) };
             }
+            // What Newton's step leaves, from a third derivative that the ends of the bracket give.
+            let k3 = (high.1.k2 - low.1.k2) / (high.0 - low.0);
+            if step.abs() < NEAR.sqrt() && 2.0 * (k3 / here.k2 * step * step).abs() <= needed {
+                return Root::at((alpha - step).clamp(low.0, high.0), Status::Ok, iterations);
+            }
             let inside = alpha - step > low.0 && alpha - step < high.0;
-            alpha = if !inside {
-                // Far from the root of a function this crooked, the quintic is no better than Newton's step.
+            alpha = if !inside || step.abs() > 0.5 * last_step {
+                // On a function this crooked the quintic is no better than Newton's step.
                 0.5 * (low.0 + high.0)
             } else if newton || step.abs() < NEAR {
                 alpha - step

@@ -12,7 +12,7 @@ use super::head::{self, Head};
 use super::tail::{self, BLOCK, Tail};
 
 /// An outcome with more than this share of the mass of p or of t belongs to the head.
-pub(super) const HEAVY: f64 = 1.0 / 256.0;
+pub(super) const HEAVY: f64 = 1.0 / 64.0;
 
 /// Rows up to this length are all head.
 const SHORT: usize = 2048;
@@ -110,7 +110,6 @@ impl Split {
 
     fn clear<T: Copy + Into<f64>>(&mut self, policy: &[T], target: &[T], reference: usize, zero: Option<f64>) {
         self.head.clear();
-        self.tail.clear();
         (self.size, self.reference) = (policy.len(), reference);
         let d: f64 = policy[reference].into() - target[reference].into();
         self.zero = zero.unwrap_or(d);
@@ -203,6 +202,7 @@ impl Split {
         let support = Support::of(policy, target)?;
         let reference = support.reference;
         self.clear(policy, target, reference, None);
+        self.tail.clear();
         for i in (0..policy.len()).filter(|&i| i != reference && support.joint(policy, target, i)) {
             let (y, delta) = self.relative(policy, target, i);
             self.head.push(i, y, delta);
@@ -222,15 +222,13 @@ impl Split {
             if !(has_reference || top[0] > heavy_t || top[1] > heavy_p) {
                 continue;
             }
-            for i in block * BLOCK..((block + 1) * BLOCK).min(self.size) {
-                let (y, delta) = (self.tail.y[i], self.tail.delta[i]);
-                if i == self.reference {
-                    self.tail.remove(i);
-                } else if y > heavy_t || y + delta > heavy_p {
-                    let (y, delta) = self.relative(policy, target, i);
-                    self.head.push(i, y, delta);
-                    self.tail.remove(i);
-                }
+            if has_reference {
+                self.tail.remove(self.reference);
+            }
+            for i in self.tail.above(block, heavy_t, heavy_p) {
+                let (y, delta) = self.relative(policy, target, i);
+                self.head.push(i, y, delta);
+                self.tail.remove(i);
             }
             self.tail.sum_ends(block);
         }

@@ -61,6 +61,7 @@ impl Tail {
         (self.y[outcome], self.delta[outcome]) = (NO_MASS, 0.0);
     }
 
+    /// Makes room; what was there is overwritten by whoever fills it.
     fn resize(&mut self, outcomes: usize) {
         let padded = outcomes.next_multiple_of(PADDING);
         self.y.resize(padded, NO_MASS);
@@ -94,6 +95,11 @@ impl Tail {
                 }
             },
         );
+    }
+
+    /// The outcomes of a block with an exponent above `target` under t or above `policy` under p.
+    pub fn above(&self, block: usize, target: f32, policy: f32) -> Vec<usize> {
+        pulp::Arch::new().dispatch(Above { tail: self, block, target, policy })
     }
 
     /// Sums one block again, from what is stored.
@@ -293,6 +299,35 @@ impl pulp::WithSimd for Ends<'_> {
             top: [simd.reduce_max_f32s(top[0]), simd.reduce_max_f32s(top[1])],
             furthest: simd.reduce_max_f32s(furthest),
         };
+    }
+}
+
+struct Above<'a> {
+    tail: &'a Tail,
+    block: usize,
+    target: f32,
+    policy: f32,
+}
+
+impl pulp::WithSimd for Above<'_> {
+    type Output = Vec<usize>;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> Vec<usize> {
+        let Self { tail, block, target, policy } = self;
+        let place = block * BLOCK..((block + 1) * BLOCK).min(tail.y.len());
+        let (y, delta) = (&tail.y[place.clone()], &tail.delta[place.clone()]);
+        let mut found = Vec::new();
+        for (i, (&a, &d)) in S::as_simd_f32s(y).0.iter().zip(S::as_simd_f32s(delta).0).enumerate() {
+            let heavy_t = simd.greater_than_f32s(a, simd.splat_f32s(target));
+            let heavy_p = simd.greater_than_f32s(simd.add_f32s(a, d), simd.splat_f32s(policy));
+            if simd.first_true_m32s(simd.or_m32s(heavy_t, heavy_p)) < S::F32_LANES {
+                let from = i * S::F32_LANES;
+                let heavy = |&i: &usize| y[i] > target || y[i] + delta[i] > policy;
+                found.extend((from..from + S::F32_LANES).filter(heavy).map(|i| place.start + i));
+            }
+        }
+        found
     }
 }
 

@@ -3,15 +3,15 @@
 //! Every row has a generator of its own, so a response does not depend on the batch that it is
 //! drawn in. Rows that have ended leave the batch.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use candle_core::{Device, Tensor};
 use rand::Rng;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::mixture::{Pair, Rule, Solution};
+use crate::mixture::{self, Rule, Solution, Temperature};
 use crate::models::Network;
-use crate::nn::{self, KvCache};
+use crate::nn::KvCache;
 use crate::seed::{self, Purpose};
 
 /// From which distribution responses are drawn.
@@ -127,73 +127,40 @@ impl Sampler<'_> {
             target.is_none_or(|t| t.vocabulary == vocabulary),
             "policy and target have vocabularies of different sizes: they must share a tokenizer"
         );
-        let row_of = |decoder: Option<&Decoder>, row: usize| -> Option<Vec<f32>> {
-            decoder.map(|d| d.logits[row * vocabulary..(row + 1) * vocabulary].to_vec())
-        };
+        fn row_of<'a>(decoder: Option<&'a Decoder>, row: usize) -> Option<&'a [f32]> {
+            decoder.map(|d| &d.logits[row * d.vocabulary..(row + 1) * d.vocabulary])
+        }
         let draw = |row: usize| -> Result<Draw> {
             match (row_of(policy, row), row_of(target, row), self.proposal) {
-                (Some(p), Some(t), Proposal::Mixture(rule)) => draw_mixture(&p, &t, &rule, uniforms[row]),
-                (Some(p), ..) => draw_single(p, uniforms[row]).map(|(token, log_q)| Draw {
-                    token,
-                    log_q,
-                    log_p: Some(log_q),
-                    log_t: None,
-                    mixture: None,
-                }),
-                (None, Some(t), _) => draw_single(t, uniforms[row]).map(|(token, log_q)| Draw {
-                    token,
-                    log_q,
-                    log_p: None,
-                    log_t: Some(log_q),
-                    mixture: None,
-                }),
+                (Some(p), Some(t), Proposal::Mixture(rule)) => draw_mixture(p, t, &rule, uniforms[row]),
+                (Some(p), ..) => {
+                    let (token, log_q) = mixture::draw_softmax(p, 1.0, uniforms[row])?;
+                    Ok(Draw { token, log_q, log_p: Some(log_q), log_t: None, mixture: None })
+                }
+                (None, Some(t), _) => {
+                    let (token, log_q) = mixture::draw_softmax(t, 1.0, uniforms[row])?;
+                    Ok(Draw { token, log_q, log_p: None, log_t: Some(log_q), mixture: None })
+                }
                 (None, None, _) => anyhow::bail!("no model was run"),
             }
-            .map_err(|e| e.context(format!("row {row} of the batch")))
         };
-        (0..uniforms.len()).into_par_iter().map(draw).collect()
+        (0..uniforms.len())
+            .into_par_iter()
+            .map(|row| draw(row).with_context(|| format!("row {row} of the batch")))
+            .collect()
     }
 }
 
-/// A token from q by inversion, with everything known of it.
+/// A token from q, with everything known of it.
 fn draw_mixture(policy: &[f32], target: &[f32], rule: &Rule, uniform: f64) -> Result<Draw> {
-    let pair = Pair::from_logits(policy, target)?;
-    let solution = pair.solve(rule)?;
-    let log_q = pair.log_q(solution.alpha);
-    let token = invert(log_q.iter().map(|x| x.exp()), uniform);
-    let (log_p, log_t) = pair.log_probs_of(token);
+    let drawn = mixture::draw(policy, target, rule, &Temperature::ONE, uniform)?;
     Ok(Draw {
-        token: token as u32,
-        log_q: log_q[token],
-        log_p: Some(log_p),
-        log_t: Some(log_t),
-        mixture: Some(solution),
+        token: drawn.token,
+        log_q: drawn.log_q,
+        log_p: Some(drawn.log_p),
+        log_t: Some(drawn.log_t),
+        mixture: Some(drawn.solution),
     })
-}
-
-fn draw_single(mut logits: Vec<f32>, uniform: f64) -> Result<(u32, f64)> {
-    nn::log_softmax(&mut logits);
-    if let Some(i) = logits.iter().position(|x| x.is_nan()) {
-        anyhow::bail!("the logits are not numbers (token {i})");
-    }
-    let token = invert(logits.iter().map(|&x| f64::from(x).exp()), uniform);
-    Ok((token as u32, f64::from(logits[token])))
-}
-
-/// The first index at which the cumulated probability exceeds `uniform`; rounding at the very end
-/// falls back to the last index that has mass.
-fn invert(probabilities: impl Iterator<Item = f64>, uniform: f64) -> usize {
-    let (mut total, mut last) = (0.0, 0);
-    for (i, p) in probabilities.enumerate() {
-        if p > 0.0 {
-            total += p;
-            last = i;
-            if total > uniform {
-                return i;
-            }
-        }
-    }
-    last
 }
 
 /// A model, its cache, and the logits of the next token of every row.
