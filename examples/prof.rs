@@ -3,7 +3,10 @@ use rand_chacha::rand_core::SeedableRng;
 use rand_distr::{Distribution, StandardNormal};
 use std::time::Instant;
 fn main() {
-    let v = 50_257;
+    if std::env::var("KEEP").is_ok() {
+        qstar::machine::keep_memory();
+    }
+    let v: usize = std::env::var("V").map_or(50_257, |v| v.parse().unwrap());
     let rows = 32;
     let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(1);
     let mut g = || -> f32 { StandardNormal.sample(&mut rng) };

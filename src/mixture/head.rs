@@ -52,7 +52,11 @@ impl Head {
                 || {
                     let n = y.len().min(delta.len());
                     let (y, delta) = (&y[..n], &delta[..n]);
-                    simd::sum(n, |i| Real::exp(y[i]) * exp_less_1(b * delta[i]))
+                    let mut terms = [0.0; BLOCK];
+                    for (term, (&y, &delta)) in terms.iter_mut().zip(y.iter().zip(delta)) {
+                        *term = Real::exp(y) * exp_less_1(b * delta);
+                    }
+                    simd::sum(n, |i| terms[i])
                 },
             );
         }
@@ -61,7 +65,21 @@ impl Head {
 
     /// The largest exponent a y + b δ; −∞ for an empty head.
     pub fn top(&self, a: f64, b: f64) -> f64 {
-        self.y.iter().zip(&self.delta).fold(f64::NEG_INFINITY, |top, (y, delta)| top.max(a * y + b * delta))
+        let mut top = f64::NEG_INFINITY;
+        for (y, delta) in self.y.chunks(BLOCK).zip(self.delta.chunks(BLOCK)) {
+            let block = simd::dispatch(
+                #[inline(always)]
+                || {
+                    let mut exponents = [f64::NEG_INFINITY; BLOCK];
+                    for (exponent, (&y, &delta)) in exponents.iter_mut().zip(y.iter().zip(delta)) {
+                        *exponent = a * y + b * delta;
+                    }
+                    simd::max(&exponents)
+                },
+            );
+            top = top.max(block);
+        }
+        top
     }
 }
 

@@ -143,9 +143,10 @@ impl Split {
             if step.abs() <= tolerance || stuck || high.0 - low.0 < 1e-15 {
                 return Root { alpha, status: Status::Ok, iterations, weighed: Some(weighed) };
             }
-            // What Newton's step leaves, from a third derivative that the ends of the bracket give.
+            // What Newton's step leaves, from a third derivative that the ends of the bracket give: good enough to
+            // spare f32 rows a last evaluation that only confirms.
             let k3 = (high.1.k2 - low.1.k2) / (high.0 - low.0);
-            if step.abs() < NEAR.sqrt() && 2.0 * (k3 / here.k2 * step * step).abs() <= needed {
+            if !self.is_f64() && step.abs() < NEAR.sqrt() && 2.0 * (k3 / here.k2 * step * step).abs() <= needed {
                 return Root::at((alpha - step).clamp(low.0, high.0), Status::Ok, iterations);
             }
             let inside = alpha - step > low.0 && alpha - step < high.0;

@@ -15,7 +15,7 @@ use super::tail::{self, BLOCK, Tail};
 pub(super) const HEAVY: f64 = 1.0 / 64.0;
 
 /// Rows up to this length are all head.
-const SHORT: usize = 2048;
+const SHORT: usize = 1024;
 
 /// Logits this far below the largest of their row are taken for −∞: what a mask of f32::MIN or −1e10 means.
 const NOTHING: f64 = 1e10;
@@ -24,8 +24,11 @@ const NOTHING: f64 = 1e10;
 /// nearly 1 would leave no digits of it.
 const CLOSE: f64 = 1.0 / 16.0;
 
-/// Where the logarithms of two sums differ by less than this, the sum of the differences is the better one.
+/// Where the logarithms of two sums differ by less than this, the sum of the differences is the better one,
 const NEAR_1: f64 = 0.5;
+
+/// and it is worth its time where the variance of d is below this.
+const SMALL_VARIANCE: f64 = 0.1;
 
 /// With a standard deviation of d below this, f32 differences of weights have too few digits.
 const WIDE: f64 = 0.3;
@@ -356,7 +359,12 @@ impl Split {
             let (from, end) = if alpha < 0.5 { (0.0, self.ends[0]) } else { (1.0, self.ends[1]) };
             let h = alpha - from;
             end.k + 0.5 * h * (end.k1 + k1) + h * h / 12.0 * (end.k2 - k2)
-        } else if self.careful && weighed.shift == 0.0 && self.tops[0] <= head::NO_SHIFT && near.abs() < NEAR_1 {
+        } else if self.careful
+            && k2.min(self.ends[0].k2).min(self.ends[1].k2) < SMALL_VARIANCE
+            && weighed.shift == 0.0
+            && self.tops[0] <= head::NO_SHIFT
+            && near.abs() < NEAR_1
+        {
             // The sums at α and at 0 are nearly the same: their difference has more digits than their logarithms.
             (self.difference(alpha) / self.log_w_t.exp()).ln_1p() + self.ends[0].k - alpha * self.shift_of_d
         } else {
@@ -451,11 +459,14 @@ impl Support {
     fn of<T: Copy + Into<f64>>(policy: &[T], target: &[T]) -> Result<Self> {
         let mut least = [0.0; 2];
         for (least, (name, row)) in least.iter_mut().zip([("policy", policy), ("target", target)]) {
-            let mut top = f64::NEG_INFINITY;
-            for (i, &x) in row.iter().enumerate() {
-                let x: f64 = x.into();
-                ensure!(!x.is_nan() && x != f64::INFINITY, "the {name} row has {x} at outcome {i}");
-                top = top.max(x);
+            let top = row.iter().fold(f64::NEG_INFINITY, |top, &x| top.max(x.into()));
+            // A sum tells of NaN and +∞ at once; −∞ alone is no mistake.
+            let total: f64 = row.iter().map(|&x| x.into()).filter(|x| *x != f64::NEG_INFINITY).sum();
+            if !total.is_finite() {
+                for (i, &x) in row.iter().enumerate() {
+                    let x: f64 = x.into();
+                    ensure!(!x.is_nan() && x != f64::INFINITY, "the {name} row has {x} at outcome {i}");
+                }
             }
             ensure!(top.is_finite(), "the {name} row has no mass at all");
             *least = top - NOTHING;

@@ -147,22 +147,23 @@ pub(super) fn exp2<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let x = simd.max_f32s(x, constant(-126.0));
     let shifted = simd.add_f32s(x, constant(ROUND));
     let r = simd.sub_f32s(x, simd.sub_f32s(shifted, constant(ROUND)));
-    // The polynomial of degree 6 with the least relative error on [−1/2, 1/2], 1.6e−8.
-    let mut p = simd.mul_add_e_f32s(constant(0.000_153_458_11), r, constant(0.001_339_993_1));
-    for c in [0.009_618_489, 0.055_503_286, 0.240_226_46, 0.693_147_2, 1.0] {
+    // The polynomial of degree 6 with the least relative error on [−1/2, 1/2], fitted again after each coefficient
+    // was rounded to f32: 3e−9 at most and 6e−12 in the mean, so that sums have no bias.
+    let mut p = simd.mul_add_e_f32s(constant(1.532_646_3e-4), r, constant(1.339_080_6e-3));
+    for c in [9.618_506e-3, 5.550_360_1e-2, 0.240_226_48, 0.693_147_2, 1.0] {
         p = simd.mul_add_e_f32s(p, r, constant(c));
     }
     let exponent = simd.wrapping_dyn_shl_u32s(simd.transmute_u32s_f32s(shifted), simd.splat_u32s(23));
     simd.mul_f32s(p, simd.transmute_f32s_u32s(exponent))
 }
 
-/// 2^x − 1 for |x| <= 1/4, to a relative error of 1e−7.
+/// 2^x − 1 for |x| <= 1/2, to a relative error of 1e−7.
 #[inline(always)]
 fn exp2_less_1<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
     let constant = |c: f32| simd.splat_f32s(c);
     // Taylor's series: ln(2)^k / k!.
-    let mut p = simd.mul_add_e_f32s(constant(1.540_353e-4), x, constant(1.333_355_8e-3));
-    for c in [9.618_129e-3, 5.550_410_9e-2, 0.240_226_5, 0.693_147_2] {
+    let mut p = simd.mul_add_e_f32s(constant(1.321_548_7e-6), x, constant(1.525_273_4e-5));
+    for c in [1.540_353e-4, 1.333_355_8e-3, 9.618_129e-3, 5.550_410_9e-2, 0.240_226_5, 0.693_147_2] {
         p = simd.mul_add_e_f32s(p, x, constant(c));
     }
     simd.mul_f32s(p, x)
@@ -374,7 +375,7 @@ impl pulp::WithSimd for Difference<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) -> f64 {
-        let (b, quarter) = (simd.splat_f32s(self.b), simd.splat_f32s(0.25));
+        let (b, half) = (simd.splat_f32s(self.b), simd.splat_f32s(0.5));
         let mut total = 0.0;
         for (y, delta) in self.tail.y.chunks(BLOCK).zip(self.tail.delta.chunks(BLOCK)) {
             let mut sum = simd.splat_f32s(0.0);
@@ -383,7 +384,7 @@ impl pulp::WithSimd for Difference<'_> {
                 let weight = exp2(simd, y);
                 let exact = simd.mul_f32s(weight, exp2_less_1(simd, x));
                 let plain = simd.sub_f32s(exp2(simd, simd.add_f32s(y, x)), weight);
-                let small = simd.less_than_f32s(simd.abs_f32s(x), quarter);
+                let small = simd.less_than_f32s(simd.abs_f32s(x), half);
                 sum = simd.add_f32s(sum, simd.select_f32s(small, exact, plain));
             }
             total += f64::from(simd.reduce_sum_f32s(sum));
