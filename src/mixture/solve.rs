@@ -57,19 +57,17 @@ pub struct Solution {
     pub total_variation: f64,
 }
 
-/// An α, how it was found, and the weights of q there.
-#[derive(Debug, Clone)]
+/// An α, and how it was found.
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Root {
     pub alpha: f64,
     pub status: Status,
     pub iterations: u32,
-    /// The sums at α, where the search ended with them.
-    pub weighed: Option<Weighed>,
 }
 
 impl Root {
     pub fn at(alpha: f64, status: Status, iterations: u32) -> Self {
-        Self { alpha, status, iterations, weighed: None }
+        Self { alpha, status, iterations }
     }
 }
 
@@ -141,7 +139,7 @@ impl Split {
             // Steps that no longer shrink are rounding, too.
             let stuck = step.abs() >= 0.5 * last_step && step.abs() <= 50.0 * tolerance;
             if step.abs() <= tolerance || stuck || high.0 - low.0 < 1e-15 {
-                return Root { alpha, status: Status::Ok, iterations, weighed: Some(weighed) };
+                return Root::at(alpha, Status::Ok, iterations);
             }
             // What Newton's step leaves, from a third derivative that the ends of the bracket give: good enough to
             // spare f32 rows a last evaluation that only confirms.
@@ -223,7 +221,7 @@ impl Split {
     /// Every diagnostic of q_α at temperature `temperature`, and the weights that q is drawn with.
     pub fn diagnose(&self, root: Root, temperature: f64) -> (Solution, Weighed) {
         let alpha = root.alpha;
-        let mixture = root.weighed.unwrap_or_else(|| self.weigh(1.0, alpha));
+        let (mixture, [k_beyond_p, k_beyond_t], total_variation) = self.weigh_all(alpha);
         let Moments { k, k1, k2 } = self.moments(&mixture);
         let tempered = temperature != 1.0;
         let q = if tempered { self.weigh(1.0 / temperature, alpha / temperature) } else { mixture };
@@ -240,8 +238,7 @@ impl Split {
             let ess = |b: f64, log_z: f64| 2.0 * log_z - q.log_w - self.weigh(a, b).log_w;
             (ess(2.0 - b, self.log_z_p), ess(-b, self.log_z_t))
         } else {
-            let k_at = |alpha: f64| self.moments(&self.weigh(1.0, alpha)).k;
-            (-k - k_at(2.0 - alpha), -k - k_at(-alpha))
+            (-k - k_beyond_p, -k - k_beyond_t)
         };
         let solution = Solution {
             alpha,
@@ -258,7 +255,7 @@ impl Split {
             entropy_p: self.entropy_p,
             entropy_t: self.entropy_t,
             entropy_q: (-log_q).max(0.0),
-            total_variation: self.total_variation(),
+            total_variation,
         };
         (solution, q)
     }

@@ -64,7 +64,7 @@ pub(super) struct Split {
     pub ends: [Moments; 2],
     /// The largest exponents of t and of p relative to the reference, in nats; at least 0.
     tops: [f64; 2],
-    /// The largest |δ|, in nats; ∞ where it was not looked for.
+    /// The largest |δ|, in nats.
     furthest: f64,
 }
 
@@ -331,13 +331,18 @@ impl Split {
             let top = top.max(self.head.top(a, b)).max(b * self.reference_delta).max(0.0);
             if top > head::NO_SHIFT { top } else { 0.0 }
         };
-        let head = self.head.sums(a, b, shift);
         let (tail, blocks) = if self.tail.y.is_empty() {
             Default::default()
         } else {
             let (sums, blocks) = self.tail.sums(a, b, shift * bits);
             (in_nats(sums), blocks)
         };
+        self.collect(a, b, shift, tail, blocks)
+    }
+
+    /// Head, tail and reference together.
+    fn collect(&self, a: f64, b: f64, shift: f64, tail: [f64; 4], blocks: Vec<f32>) -> Weighed {
+        let head = self.head.sums(a, b, shift);
         let reference = self.reference_sums(b, shift);
         let rest = head[0] + tail[0];
         let log_w = if reference[0] == 1.0 { rest.ln_1p() + shift } else { (reference[0] + rest).ln() + shift };
@@ -347,6 +352,24 @@ impl Split {
         add(&mut sums, reference);
         let (delta, variance) = mean_and_variance(sums);
         Weighed { a, b, log_w, delta, variance, y, shift, reference: reference[0], head: head[0], blocks }
+    }
+
+    /// The weights of q_α, K at 2 − α and at −α, and the total variation between p and t.
+    pub fn weigh_all(&self, alpha: f64) -> (Weighed, [f64; 2], f64) {
+        let bits = std::f64::consts::LOG2_E;
+        let at_once = !self.is_f64() && !self.careful && self.furthest * bits <= tail::ALL_AT_ONCE;
+        if !at_once {
+            let k_at = |alpha: f64| self.moments(&self.weigh(1.0, alpha)).k;
+            return (self.weigh(1.0, alpha), [k_at(2.0 - alpha), k_at(-alpha)], self.total_variation());
+        }
+        let all = self.tail.all_sums(alpha, self.log_z_p * bits, self.log_z_t * bits);
+        let q = self.collect(1.0, alpha, 0.0, in_nats(all.q), all.blocks);
+        let k_at = |b: f64, tail: f64| {
+            let w = self.head.sums(1.0, b, 0.0)[0] + tail + self.reference_sums(b, 0.0)[0];
+            w.ln() - self.log_w_t + self.ends[0].k - b * self.shift_of_d
+        };
+        let k = [k_at(2.0 - alpha, all.squares[0]), k_at(-alpha, all.squares[1])];
+        (q, k, self.total_variation_with(all.absolute_difference))
     }
 
     /// K and its derivatives at α from the sums there.
@@ -386,11 +409,17 @@ impl Split {
 
     /// ½ Σ |p − t| over all outcomes.
     pub fn total_variation(&self) -> f64 {
-        let (log_p, log_t) = (self.log_z_p, self.log_z_t);
-        let difference = |y: f64, delta: f64| ((y + delta - log_p).exp() - (y - log_t).exp()).abs();
-        let head: f64 = self.head.y.iter().zip(&self.head.delta).map(|(&y, &delta)| difference(y, delta)).sum();
         let bits = std::f64::consts::LOG2_E;
-        let tail = if self.tail.y.is_empty() { 0.0 } else { self.tail.absolute_difference(log_p * bits, log_t * bits) };
+        self.total_variation_with(if self.tail.y.is_empty() {
+            0.0
+        } else {
+            self.tail.absolute_difference(self.log_z_p * bits, self.log_z_t * bits)
+        })
+    }
+
+    fn total_variation_with(&self, tail: f64) -> f64 {
+        let difference = |y: f64, delta: f64| ((y + delta - self.log_z_p).exp() - (y - self.log_z_t).exp()).abs();
+        let head: f64 = self.head.y.iter().zip(&self.head.delta).map(|(&y, &delta)| difference(y, delta)).sum();
         // Outside of the joint support one side is zero, and the difference is that side's mass.
         let outside: f64 = self.ends.iter().map(|end| -end.k.exp_m1()).sum();
         (0.5 * (difference(0.0, self.reference_delta) + head + tail + outside)).clamp(0.0, 1.0)
@@ -409,9 +438,9 @@ impl Split {
 
     /// How far α may be moved by the rounding of K', where the weights are `weighed`.
     pub fn alpha_rounding(&self, weighed: &Weighed) -> f64 {
-        // K' is rounded relative to E|δ|, which is at least E δ² / max |δ| and at most the root of E δ².
+        // K' is rounded relative to E|δ|, which is at least E δ² / max |δ|.
         let square = weighed.variance + weighed.delta * weighed.delta;
-        let scale = if self.furthest.is_finite() { square / self.furthest } else { square.sqrt() };
+        let scale = square / self.furthest;
         (if self.is_f64() { 4e-15 } else { 2e-8 }) * scale / weighed.variance
     }
 

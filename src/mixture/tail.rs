@@ -37,6 +37,20 @@ pub(super) struct Tail {
 /// Sums over weights w, in bits: Σ w, Σ w δ, Σ w δ², Σ w y.
 pub(super) type Sums = [f64; 4];
 
+/// The largest |δ|, in bits, at which [`Tail::all_sums`] is right: below q = 2^−126, where 2^x is clamped, p²/q and
+/// t²/q are then at most 2^−46.
+pub(super) const ALL_AT_ONCE: f64 = 40.0;
+
+/// What [`Tail::all_sums`] gives.
+#[derive(Debug, Clone, Default)]
+pub(super) struct AllSums {
+    pub q: Sums,
+    pub blocks: Vec<f32>,
+    /// Σ p²/q and Σ t²/q, not normalised.
+    pub squares: [f64; 2],
+    pub absolute_difference: f64,
+}
+
 /// Sums of one block with the weights of the target (2^y) and of the policy (2^(y + δ)).
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct EndSums {
@@ -45,7 +59,7 @@ pub(super) struct EndSums {
     pub policy: [f32; 4],
     /// The largest exponents of the target and of the policy.
     pub top: [f32; 2],
-    /// The largest |δ|; ∞ from [`Tail::fill`], which has no time for it.
+    /// The largest |δ|.
     pub furthest: f32,
 }
 
@@ -125,6 +139,14 @@ impl Tail {
     /// The largest exponent a y + b δ of the tail.
     pub fn top(&self, a: f64, b: f64) -> f64 {
         pulp::Arch::new().dispatch(Top { tail: self, a: a as f32, b: b as f32 }).into()
+    }
+
+    /// What [`Tail::sums`] gives at a = 1 and no shift, and with it Σ p²/q, Σ t²/q and Σ |p − t|: three powers of
+    /// two instead of five. p and t are 2^(y + δ) and 2^y, normalised (in bits) only for the last sum.
+    /// No |δ| may be above [`ALL_AT_ONCE`].
+    pub fn all_sums(&self, b: f64, log_p: f64, log_t: f64) -> AllSums {
+        let norms = [-log_p, -log_t].map(|log| log.exp2() as f32);
+        pulp::Arch::new().dispatch(WeighAll { tail: self, b: b as f32, norms })
     }
 
     /// Σ |2^(y + δ − log_p) − 2^(y − log_t)|, the two normalisers in bits.
@@ -251,6 +273,7 @@ fn fill_block<S: Simd>(
     let (t_reference, zero) = (simd.splat_f32s(t_reference), simd.splat_f32s(zero));
     let (mut target, mut policy) = (Running::new(simd), Running::new(simd));
     let mut top = [simd.splat_f32s(f32::NEG_INFINITY); 2];
+    let mut furthest = simd.splat_f32s(0.0);
     let rows = S::as_simd_f32s(rows[0]).0.iter().zip(S::as_simd_f32s(rows[1]).0);
     let parts = S::as_mut_simd_f32s(y).0.iter_mut().zip(S::as_mut_simd_f32s(delta).0);
     for ((&p, &t), (y, delta)) in rows.zip(parts) {
@@ -259,6 +282,7 @@ fn fill_block<S: Simd>(
         (*y, *delta) = (exponent, d);
         let z = simd.add_f32s(exponent, d);
         top = [simd.max_f32s(top[0], exponent), simd.max_f32s(top[1], z)];
+        furthest = simd.max_f32s(furthest, simd.abs_f32s(d));
         target.add(simd, exp2(simd, exponent), d, exponent);
         policy.add(simd, exp2(simd, z), d, z);
     }
@@ -266,7 +290,7 @@ fn fill_block<S: Simd>(
         target: target.total(simd),
         policy: policy.total(simd),
         top: [simd.reduce_max_f32s(top[0]), simd.reduce_max_f32s(top[1])],
-        furthest: f32::INFINITY,
+        furthest: simd.reduce_max_f32s(furthest),
     }
 }
 
@@ -362,6 +386,49 @@ impl<const SHIFTED: bool> pulp::WithSimd for Weigh<'_, SHIFTED> {
             }
         }
         (sums, blocks)
+    }
+}
+
+struct WeighAll<'a> {
+    tail: &'a Tail,
+    b: f32,
+    norms: [f32; 2],
+}
+
+impl pulp::WithSimd for WeighAll<'_> {
+    type Output = AllSums;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> AllSums {
+        let Self { tail, b, norms } = self;
+        let (to_p, to_t, b) = (simd.splat_f32s(1.0 - b), simd.splat_f32s(-b), simd.splat_f32s(b));
+        let norms = norms.map(|norm| simd.splat_f32s(norm));
+        let mut all = AllSums { blocks: Vec::with_capacity(tail.ends.len()), ..Default::default() };
+        for (y, delta) in tail.y.chunks(BLOCK).zip(tail.delta.chunks(BLOCK)) {
+            let mut q = Running::new(simd);
+            let [mut p_square, mut t_square, mut difference] = [simd.splat_f32s(0.0); 3];
+            for (&y, &delta) in S::as_simd_f32s(y).0.iter().zip(S::as_simd_f32s(delta).0) {
+                let w = exp2(simd, simd.mul_add_e_f32s(b, delta, y));
+                q.add(simd, w, delta, y);
+                // p/q and t/q.
+                let p_ratio = exp2(simd, simd.mul_f32s(to_p, delta));
+                let t_ratio = exp2(simd, simd.mul_f32s(to_t, delta));
+                let (p, t) = (simd.mul_f32s(w, p_ratio), simd.mul_f32s(w, t_ratio));
+                p_square = simd.mul_add_e_f32s(p, p_ratio, p_square);
+                t_square = simd.mul_add_e_f32s(t, t_ratio, t_square);
+                let d = simd.sub_f32s(simd.mul_f32s(p, norms[0]), simd.mul_f32s(t, norms[1]));
+                difference = simd.add_f32s(difference, simd.abs_f32s(d));
+            }
+            let block = q.total(simd);
+            all.blocks.push(block[0]);
+            for (sum, x) in all.q.iter_mut().zip(block) {
+                *sum += f64::from(x);
+            }
+            all.squares[0] += f64::from(simd.reduce_sum_f32s(p_square));
+            all.squares[1] += f64::from(simd.reduce_sum_f32s(t_square));
+            all.absolute_difference += f64::from(simd.reduce_sum_f32s(difference));
+        }
+        all
     }
 }
 
