@@ -222,6 +222,7 @@ fn a_draw_from_one_row_has_the_law_of_its_softmax() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
     /// Every start and both steps end at the same root.
     #[test]
     fn every_start_finds_the_same_root(seed in 0u64..1_000, v in 2usize..3_000, scale in 0.2f32..8.0) {

@@ -141,10 +141,11 @@ impl Split {
             if step.abs() <= tolerance || stuck || high.0 - low.0 < 1e-15 {
                 return Root::at(alpha, Status::Ok, iterations);
             }
-            // What Newton's step leaves, from a third derivative that the ends of the bracket give: good enough to
-            // spare f32 rows a last evaluation that only confirms.
-            let k3 = (high.1.k2 - low.1.k2) / (high.0 - low.0);
-            if !self.is_f64() && step.abs() < NEAR.sqrt() && 2.0 * (k3 / here.k2 * step * step).abs() <= needed {
+            // What Newton's step leaves is half the third cumulant of d over its variance times the step's square. The
+            // cumulant is of the order of the standard deviation cubed, or what the ends of the bracket say.
+            let k3 = ((high.1.k2 - low.1.k2) / (high.0 - low.0)).abs().max(here.k2.powf(1.5));
+            if !self.is_f64() && 2.0 * k3 / here.k2 * step * step <= needed {
+                // f32 rows are spared a last evaluation that would only confirm.
                 return Root::at((alpha - step).clamp(low.0, high.0), Status::Ok, iterations);
             }
             let inside = alpha - step > low.0 && alpha - step < high.0;
