@@ -11,7 +11,8 @@ fn main() {
     let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(1);
     let mut g = || -> f32 { StandardNormal.sample(&mut rng) };
     let p: Vec<f32> = (0..v * rows).map(|_| 3.0 * g()).collect();
-    let t: Vec<f32> = p.iter().map(|p| 0.9 * p + 1.5 * g()).collect();
+    let t: Vec<f32> =
+        p.iter().map(|p| p + std::env::var("GAP").map_or(1.5, |g| g.parse::<f32>().unwrap()) * g()).collect();
     for round in 0..3 {
         let time = |name: &str, f: &dyn Fn()| {
             let mut best = f64::MAX;

@@ -1,7 +1,11 @@
 //! The reference values of the mixture, its degenerate cases, and what holds for every pair.
 
+use candle_core::{DType, Device, Tensor};
 use proptest::prelude::*;
-use qstar::mixture::{Pair, Rule, Solver, Status};
+use qstar::mixture::{Pair, Rule, Solver, Start, Status, solve_batch, solve_rows};
+use rand::Rng;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
 
 fn softmax(logits: &[f64]) -> Vec<f64> {
     let z: f64 = logits.iter().map(|x| x.exp()).sum::<f64>().ln();
@@ -130,6 +134,106 @@ fn equal_distributions_have_one_answer() {
     // Entropies of zero on both sides.
     let one = [0.0, f64::NEG_INFINITY];
     assert_eq!(Pair::from_log_probs(&one, &one).unwrap().solve(&Rule::Entropy).unwrap().alpha, 0.5);
+}
+
+/// K'' at 1/2 is below every threshold here, and yet the two are as different as can be.
+#[test]
+fn a_hard_tilt_is_not_taken_for_equality() {
+    for beta in [1e-2, 1e-3, 1e-4] {
+        let p = logs(&[0.01, 0.99]);
+        let z = (0.01f64.ln() + 1.0 / beta).exp().min(f64::MAX).ln();
+        let t = [(0.01f64.ln() + 1.0 / beta) - z, 0.99f64.ln() - z];
+        let t =
+            if z.is_finite() && z < 700.0 { softmax(&t) } else { vec![0.0, 0.99f64.ln() - 0.01f64.ln() - 1.0 / beta] };
+        for rule in [Rule::Q_STAR, Rule::KlSymmetry(Solver::Newton(Start::At(0.5)))] {
+            let s = Pair::from_log_probs(&p, &t).unwrap().solve(&rule).unwrap();
+            assert_eq!(s.status, Status::Ok);
+            assert!((s.kl_p - s.kl_t).abs() < 1e-9 * s.kl_p && s.kl_p > 0.1, "{beta}: {s:?}");
+        }
+    }
+}
+
+#[test]
+fn the_signal_to_noise_rule() {
+    let all = references();
+    for (i, r) in all.iter().enumerate() {
+        let pair = Pair::from_log_probs(&r.p, &r.t).unwrap();
+        let s = pair.solve(&Rule::SnrMax).unwrap();
+        if i == 2 {
+            // Computed to 40 digits.
+            close(pair.snr(0.0), 1.261938856632437, 1e-14);
+            close(pair.snr(1.0), 2.012142567775547, 1e-14);
+            assert_eq!((s.alpha, s.status), (1.0, Status::Ok));
+        } else {
+            // d takes two values only.
+            assert!((pair.snr(0.0) - pair.snr(0.77)).abs() < 1e-9 * pair.snr(0.0));
+            assert_eq!((s.alpha, s.status), (pair.solve(&Rule::Q_STAR).unwrap().alpha, Status::Flat));
+        }
+    }
+    // Mostly a corner solution: with the policy as reference in nearly every pair, with a random one in most.
+    let mut rng = ChaCha8Rng::seed_from_u64(4);
+    let mut row = || softmax(&std::array::from_fn::<f64, 4, _>(|_| 4.0 * rng.random::<f64>() - 2.0));
+    let mut inside = [0, 0];
+    for _ in 0..400 {
+        let pair = Pair::from_log_probs(&row(), &row()).unwrap();
+        let with_reference = pair.clone().with_reference(&row()).unwrap();
+        for (inside, pair) in inside.iter_mut().zip([pair, with_reference]) {
+            let best = pair.solve(&Rule::SnrMax).unwrap();
+            *inside += usize::from(best.alpha > 1e-6 && best.alpha < 1.0 - 1e-6);
+            for i in 0..=20 {
+                assert!(pair.snr(f64::from(i) / 20.0) <= pair.snr(best.alpha) * (1.0 + 1e-9));
+            }
+        }
+    }
+    assert!(inside[0] <= 4, "{inside:?} of 400 inside");
+    assert!((40..140).contains(&inside[1]), "{inside:?} of 400 inside");
+}
+
+#[test]
+fn a_batch_is_its_rows() {
+    let mut rng = ChaCha8Rng::seed_from_u64(5);
+    let (shape, v) = ((2, 3, 700), 700);
+    let mut tensor = |dtype| {
+        let values: Vec<f32> = (0..2 * 3 * v).map(|_| 6.0 * rng.random::<f32>() - 3.0).collect();
+        Tensor::from_vec(values, shape, &Device::Cpu).unwrap().to_dtype(dtype).unwrap()
+    };
+    for dtype in [DType::F64, DType::F32, DType::F16, DType::BF16] {
+        let (p, t) = (tensor(dtype), tensor(dtype));
+        let batch = solve_batch(&p, &t, &Rule::Q_STAR).unwrap();
+        assert_eq!(batch.shape, [2, 3]);
+        let rows = |x: &Tensor| x.to_dtype(DType::F64).unwrap().flatten_to(1).unwrap().to_vec2::<f64>().unwrap();
+        for ((p, t), s) in rows(&p).iter().zip(&rows(&t)).zip(&batch.solutions) {
+            let alone = Pair::from_logits_f64(p, t).unwrap().solve(&Rule::Q_STAR).unwrap();
+            assert!((alone.alpha - s.alpha).abs() < 1e-10 && (alone.log_ess_p - s.log_ess_p).abs() < 1e-9);
+        }
+        assert_eq!(batch.tensor(|s| s.alpha).unwrap().dims(), [2, 3]);
+        // A view that is not contiguous gives the same.
+        let turned = |x: &Tensor| x.transpose(0, 1).unwrap();
+        let views = solve_batch(&turned(&p), &turned(&t), &Rule::Q_STAR).unwrap();
+        assert_eq!(views.solutions[1], batch.solutions[3]);
+    }
+    let error = |p: &Tensor, t: &Tensor| format!("{:#}", solve_batch(p, t, &Rule::Q_STAR).unwrap_err());
+    let p = tensor(DType::F32);
+    assert!(error(&p, &p.narrow(0, 0, 1).unwrap()).contains("shape"));
+    assert!(error(&p, &p.to_dtype(DType::F16).unwrap()).contains("F16"));
+    let ids = p.to_dtype(DType::U32).unwrap();
+    assert!(error(&ids, &ids).contains("U32"));
+    let scalar = Tensor::new(1f32, &Device::Cpu).unwrap();
+    assert!(error(&scalar, &scalar).contains("dimension"));
+}
+
+/// The same bits whatever the number of threads, and whatever the rows beside it.
+#[test]
+fn threads_do_not_change_a_bit() {
+    let mut rng = ChaCha8Rng::seed_from_u64(6);
+    let mut rows = || -> Vec<f32> { (0..9 * 5_000).map(|_| 8.0 * rng.random::<f32>()).collect() };
+    let (p, t) = (rows(), rows());
+    let with = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| solve_rows(&p, &t, 5_000, &Rule::Q_STAR).unwrap())
+    };
+    assert_eq!(with(1), with(4));
+    assert_eq!(with(4)[7], solve_rows(&p[35_000..40_000], &t[35_000..40_000], 5_000, &Rule::Q_STAR).unwrap()[0]);
 }
 
 #[test]

@@ -263,21 +263,6 @@ fn twelve_thousand_pairs_against_50_digits() {
             worst(kind, &|e| f64::from(e.iterations)),
         );
     }
-    for (name, of) in [
-        ("steps", &(|e: &Errors| f64::from(e.iterations)) as &dyn Fn(&Errors) -> f64),
-        ("a32", &|e| e.alpha_32),
-        ("k1", &|e| e.k1_32),
-        ("ess64", &|e| e.alpha_ess_64),
-        ("ess32", &|e| e.alpha_ess_32),
-        ("k64", &|e| e.k_64),
-    ] {
-        let mut ids: Vec<usize> = (0..all.len()).collect();
-        ids.sort_by(|&a, &b| of(&all[b]).total_cmp(&of(&all[a])));
-        println!(
-            "{name}: {:?}",
-            ids[..6].iter().map(|&i| (i, all[i].kind, case(i as u32).policy.len(), of(&all[i]))).collect::<Vec<_>>()
-        );
-    }
     let wrong: Vec<usize> = (0..all.len()).filter(|&id| all[id].wrong_status).collect();
     assert!(wrong.is_empty(), "a wrong status at {wrong:?}");
     let at_most = |name: &str, bound: f64, of: &dyn Fn(&Errors) -> f64| {

@@ -13,10 +13,13 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use candle_core::{DType, Device, Tensor};
-use qstar::mixture::{self, Rule, Solver, Start, Temperature};
+use qstar::experiment::World;
+use qstar::mixture::{self, Pair, Rule, Solver, Start, Temperature};
 use qstar::models::{Config, LanguageModel, Network};
 use qstar::nn::KvCache;
+use qstar::rollout::{Proposal, Sampler};
 use qstar::seed::{self, Purpose};
+use qstar::tasks::Split;
 use rand::Rng;
 use rand_distr::{Distribution, StandardNormal};
 use rayon::prelude::*;
@@ -220,19 +223,62 @@ fn main() -> anyhow::Result<()> {
         println!("| {vocabulary} | {rows} | {time:.1} | {:.3} |", time * 1e3 / vocabulary as f64);
     }
 
-    starts(&p, &t)
+    starts("a Gaussian batch of 32, V = 50257", &p, &t, VOCABULARY, BATCH)?;
+    let (p, t, vocabulary, length) = sequences()?;
+    starts(&format!("responses of the embedded model, V = {vocabulary}"), &p, &t, vocabulary, length)
 }
 
-/// Evaluations of K' that each start takes, the last of which confirms the root.
-fn starts(p: &[f32], t: &[f32]) -> anyhow::Result<()> {
-    println!("\nEvaluations of K' by start and step, batch of {BATCH}\n\n| start | Hermite | Newton |\n|---|---|---|");
-    let starts = [("ends", Start::Ends), ("entropy", Start::Entropy), ("table", Start::Table), ("1/2", Start::At(0.5))];
-    for (name, start) in starts {
-        let mean = |solver: Solver| -> anyhow::Result<f64> {
-            let solutions = mixture::solve_rows(p, t, VOCABULARY, &Rule::KlSymmetry(solver))?;
-            Ok(solutions.iter().map(|s| f64::from(s.iterations)).sum::<f64>() / solutions.len() as f64)
+/// The logits of policy and expert of the embedded world at every token of responses drawn from q*.
+fn sequences() -> anyhow::Result<(Vec<f32>, Vec<f32>, usize, usize)> {
+    let data = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("data");
+    let world = World::micro(&data)?;
+    let sampler = Sampler {
+        proposal: Proposal::Mixture(Rule::Q_STAR),
+        stop_tokens: &[],
+        max_response_tokens: 20,
+        seed: 1,
+        purpose: Purpose::Rollout,
+        step: 0,
+    };
+    let (policy, target) = (world.models.initial.frozen()?, world.models.target.frozen()?);
+    let prompts: Vec<Vec<u32>> = (0..32).map(|i| world.task.prompt(Split::Train, i).tokens).collect();
+    let (mut p, mut t, mut vocabulary) = (Vec::new(), Vec::new(), 0);
+    for prompt in &prompts {
+        let response = sampler.draw(&policy, Some(&target), std::slice::from_ref(prompt), 1)?.remove(0).tokens();
+        let ids: Vec<u32> = prompt.iter().chain(&response).copied().collect();
+        let ids = Tensor::from_slice(&ids, (1, ids.len()), &Device::Cpu)?;
+        for (network, rows) in [(&policy, &mut p), (&target, &mut t)] {
+            let logits = network.logits(&network.hidden(&ids, None)?)?.squeeze(0)?;
+            vocabulary = logits.dim(1)?;
+            let logits = logits.narrow(0, prompt.len() - 1, response.len())?;
+            rows.extend(logits.flatten_all()?.to_vec1::<f32>()?);
+        }
+    }
+    Ok((p, t, vocabulary, 20))
+}
+
+/// Evaluations of K' that each start takes. Rows come in sequences of `length`: the α of the one before is a start.
+fn starts(title: &str, p: &[f32], t: &[f32], vocabulary: usize, length: usize) -> anyhow::Result<()> {
+    println!("\nEvaluations of K' by start and step, {title}\n\n| start | Hermite | Newton |\n|---|---|---|");
+    let rows = || p.chunks(vocabulary).zip(t.chunks(vocabulary));
+    let exact = mixture::alphas_of_rows(p, t, vocabulary, &Rule::Q_STAR)?;
+    let names = ["ends", "entropy", "table", "1/2", "the last α"];
+    for (kind, name) in names.into_iter().enumerate() {
+        let start = |row: usize| match kind {
+            0 => Start::Ends,
+            1 => Start::Entropy,
+            2 => Start::Table,
+            4 if !row.is_multiple_of(length) => Start::At(exact[row - 1]),
+            _ => Start::At(0.5),
         };
-        println!("| {name} | {:.2} | {:.2} |", mean(Solver::Hermite(start))?, mean(Solver::Newton(start))?);
+        let mean = |solver: fn(Start) -> Solver| -> anyhow::Result<f64> {
+            let mut total = 0;
+            for (row, (p, t)) in rows().enumerate() {
+                total += Pair::from_logits(p, t)?.solve(&Rule::KlSymmetry(solver(start(row))))?.iterations;
+            }
+            Ok(f64::from(total) / exact.len() as f64)
+        };
+        println!("| {name} | {:.2} | {:.2} |", mean(Solver::Hermite)?, mean(Solver::Newton)?);
     }
     Ok(())
 }

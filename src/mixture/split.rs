@@ -153,7 +153,7 @@ impl Split {
 
     /// Rows with masks, rows that are nearly the same, rows with one outcome far above the rest.
     fn fill_carefully(&mut self, policy: &[f32], target: &[f32]) -> Result<()> {
-        let support = Support::of(policy, target)?;
+        let support = Support::of_f32(policy, target)?;
         let [top_p, top_t] = support.tops(policy, target);
         if top_p.max(top_t) * std::f64::consts::LOG2_E > tail::NO_SHIFT {
             return self.fill_head(policy, target);
@@ -164,14 +164,16 @@ impl Split {
         };
         let rows = if support.everything { None } else { Some((masked(policy), masked(target))) };
         let (p, t) = rows.as_ref().map_or((policy, target), |(p, t)| (p, t));
-        self.clear(policy, target, support.reference, None);
+        let sample = p.iter().zip(t).take(BLOCK).map(|(&p, &t)| f64::from(p) - f64::from(t)).sum::<f64>();
+        self.clear(policy, target, support.reference, support.everything.then_some(sample / BLOCK as f64));
         let (mut target_sums, mut policy_sums) = self.fill_tail_exactly(p, t);
         let (mean_t, variance_t) = mean_and_variance(target_sums);
         let (mean_p, variance_p) = mean_and_variance(policy_sums);
         let mean = 0.5 * (mean_t + mean_p);
         if mean * mean > 0.25 * variance_t.min(variance_p) {
-            // The reference's d is an outlier. Where one outcome has nearly all the mass it never is.
-            self.clear(policy, target, support.reference, Some(self.zero + mean));
+            // Where the reference has nearly all the mass, only its own d as zero keeps the digits of the rest.
+            let certain = target_sums[0].max(policy_sums[0] / self.reference_delta.exp()) < 2.0;
+            self.clear(policy, target, support.reference, (!certain).then_some(self.zero + mean));
             (target_sums, policy_sums) = self.fill_tail_exactly(p, t);
         }
         self.take_the_heavy(policy, target, target_sums[0], policy_sums[0]);
@@ -480,15 +482,16 @@ struct Support {
     reference: usize,
     /// Whether every outcome has mass on both sides.
     everything: bool,
-    /// The least logit that counts as mass.
+    /// The least logit that counts as mass, and the largest logit, of each row.
     least: [f64; 2],
+    tops: [f64; 2],
 }
 
 impl Support {
     fn of<T: Copy + Into<f64>>(policy: &[T], target: &[T]) -> Result<Self> {
-        let mut least = [0.0; 2];
-        for (least, (name, row)) in least.iter_mut().zip([("policy", policy), ("target", target)]) {
-            let top = row.iter().fold(f64::NEG_INFINITY, |top, &x| top.max(x.into()));
+        let mut tops = [0.0; 2];
+        for (top, (name, row)) in tops.iter_mut().zip([("policy", policy), ("target", target)]) {
+            *top = row.iter().fold(f64::NEG_INFINITY, |top, &x| top.max(x.into()));
             // A sum tells of NaN and +∞ at once; −∞ alone is no mistake.
             let total: f64 = row.iter().map(|&x| x.into()).filter(|x| *x != f64::NEG_INFINITY).sum();
             if !total.is_finite() {
@@ -498,9 +501,9 @@ impl Support {
                 }
             }
             ensure!(top.is_finite(), "the {name} row has no mass at all");
-            *least = top - NOTHING;
         }
-        let mut support = Self { reference: usize::MAX, everything: true, least };
+        let least = tops.map(|top| top - NOTHING);
+        let mut support = Self { reference: usize::MAX, everything: true, least, tops };
         let mut best = f64::NEG_INFINITY;
         for i in 0..policy.len() {
             if !support.joint(policy, target, i) {
@@ -518,19 +521,32 @@ impl Support {
         Ok(support)
     }
 
+    /// As [`Support::of`]; one quick look is enough where every outcome has mass.
+    fn of_f32(policy: &[f32], target: &[f32]) -> Result<Self> {
+        let looked = tail::look(policy, target).map(|look| {
+            let least = [look.policy[1], look.target[1]].map(|top| f64::from(top) - NOTHING);
+            let low = [look.policy[0], look.target[0]].map(f64::from);
+            let tops = [look.policy[1], look.target[1]].map(f64::from);
+            (low[0] > least[0] && low[1] > least[1]).then_some(Self {
+                reference: look.reference,
+                everything: true,
+                least,
+                tops,
+            })
+        });
+        match looked.flatten() {
+            Some(support) => Ok(support),
+            None => Self::of(policy, target),
+        }
+    }
+
     fn joint<T: Copy + Into<f64>>(&self, policy: &[T], target: &[T], outcome: usize) -> bool {
         policy[outcome].into() > self.least[0] && target[outcome].into() > self.least[1]
     }
 
-    /// The largest logits of the joint support, relative to the reference's.
+    /// The largest logits, relative to the reference's: bounds of those on the joint support.
     fn tops(&self, policy: &[f32], target: &[f32]) -> [f64; 2] {
-        let mut tops = [0.0f64; 2];
-        for i in (0..policy.len()).filter(|&i| self.joint(policy, target, i)) {
-            for (top, row) in tops.iter_mut().zip([policy, target]) {
-                *top = top.max(f64::from(row[i]) - f64::from(row[self.reference]));
-            }
-        }
-        tops
+        [self.tops[0] - f64::from(policy[self.reference]), self.tops[1] - f64::from(target[self.reference])]
     }
 
     /// The exponents of outcomes that only the policy and only the target has.

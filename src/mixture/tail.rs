@@ -225,6 +225,77 @@ impl<S: Simd> Running<S> {
     }
 }
 
+/// What one quick look at two rows of logits shows.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Look {
+    /// The least and the largest logits of policy and target.
+    pub policy: [f32; 2],
+    pub target: [f32; 2],
+    /// The outcome with the largest sum of both.
+    pub reference: usize,
+}
+
+/// `None` where a logit is not a number or infinite.
+pub(super) fn look(policy: &[f32], target: &[f32]) -> Option<Look> {
+    let (ranges, sums) = pulp::Arch::new().dispatch(Ranges { policy, target });
+    let [low_p, high_p, low_t, high_t] = ranges;
+    // A sum of products with zero is zero, unless one of them is no number.
+    if sums.0 != 0.0 || !(high_p - low_p).is_finite() || !(high_t - low_t).is_finite() {
+        return None;
+    }
+    let block = sums.1 * BLOCK;
+    let sum = |i: usize| policy[i] + target[i];
+    let best = |best: usize, i: usize| if sum(i) > sum(best) { i } else { best };
+    let reference = (block..(block + BLOCK).min(policy.len())).fold(block, best);
+    Some(Look { policy: [low_p, high_p], target: [low_t, high_t], reference })
+}
+
+struct Ranges<'a> {
+    policy: &'a [f32],
+    target: &'a [f32],
+}
+
+impl pulp::WithSimd for Ranges<'_> {
+    /// Least and largest of both rows; Σ 0 · logit, and the block with the largest sum of both.
+    type Output = ([f32; 4], (f32, usize));
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> Self::Output {
+        let (up, down) = (simd.splat_f32s(f32::INFINITY), simd.splat_f32s(f32::NEG_INFINITY));
+        let [mut low_p, mut high_p, mut low_t, mut high_t] = [up, down, up, down];
+        let zero = simd.splat_f32s(0.0);
+        let (mut nothing, mut best) = (zero, (f32::NEG_INFINITY, 0));
+        for (block, (p, t)) in self.policy.chunks(BLOCK).zip(self.target.chunks(BLOCK)).enumerate() {
+            let mut top = down;
+            let mut see = |p: S::f32s, t: S::f32s| {
+                let sum = simd.add_f32s(p, t);
+                nothing = simd.mul_add_e_f32s(sum, zero, nothing);
+                top = simd.max_f32s(top, sum);
+                (low_p, high_p) = (simd.min_f32s(low_p, p), simd.max_f32s(high_p, p));
+                (low_t, high_t) = (simd.min_f32s(low_t, t), simd.max_f32s(high_t, t));
+            };
+            let ((p, p_rest), (t, t_rest)) = (S::as_simd_f32s(p), S::as_simd_f32s(t));
+            for (&p, &t) in p.iter().zip(t) {
+                see(p, t);
+            }
+            for (&p, &t) in p_rest.iter().zip(t_rest) {
+                see(simd.splat_f32s(p), simd.splat_f32s(t));
+            }
+            let top = simd.reduce_max_f32s(top);
+            if top > best.0 {
+                best = (top, block);
+            }
+        }
+        let ranges = [
+            simd.reduce_min_f32s(low_p),
+            simd.reduce_max_f32s(high_p),
+            simd.reduce_min_f32s(low_t),
+            simd.reduce_max_f32s(high_t),
+        ];
+        (ranges, (simd.reduce_sum_f32s(nothing), best.1))
+    }
+}
+
 struct Fill<'a> {
     tail: &'a mut Tail,
     policy: &'a [f32],

@@ -19,6 +19,7 @@ mod log_ess_over_kl;
 mod over_seeds;
 mod reward_curves;
 mod simplex_paths;
+mod solver_errors;
 pub mod style;
 #[cfg(test)]
 mod tests;
@@ -33,3 +34,4 @@ pub use kl_crossing::kl_crossing;
 pub use log_ess_over_kl::log_ess_over_kl;
 pub use reward_curves::reward_curves;
 pub use simplex_paths::simplex_paths;
+pub use solver_errors::solver_errors;

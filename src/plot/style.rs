@@ -34,6 +34,15 @@ pub const TARGET: MethodStyle = MethodStyle { color: PURPLE, mark: Mark::Diamond
 pub const KL_SYMMETRY: MethodStyle = MethodStyle { color: VERMILLION, mark: Mark::Circle };
 pub const ESS_BALANCE: MethodStyle = MethodStyle { color: BLACK, mark: Mark::Triangle };
 
+/// The looks of things that are compared and are no methods, in the order of their legend.
+pub const SERIES: [MethodStyle; 5] = [
+    MethodStyle { color: SKY_BLUE, mark: Mark::Diamond },
+    MethodStyle { color: GREEN, mark: Mark::Triangle },
+    MethodStyle { color: ORANGE, mark: Mark::Wedge },
+    MethodStyle { color: BLUE, mark: Mark::Square },
+    MethodStyle { color: VERMILLION, mark: Mark::Circle },
+];
+
 const BLACK: RGBColor = RGBColor(0x00, 0x00, 0x00);
 const ORANGE: RGBColor = RGBColor(0xE6, 0x9F, 0x00);
 const SKY_BLUE: RGBColor = RGBColor(0x56, 0xB4, 0xE9);

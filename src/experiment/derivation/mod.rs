@@ -9,12 +9,14 @@ mod curves;
 mod limits;
 mod proposals;
 mod simplex;
+mod solvers;
 
 pub use balance::{BalanceRow, BalanceTableRow, balance_table, gaussian_gaps, gaussian_pair, tilts};
 pub use curves::{CurveRow, NewtonRow, RuleRow, ValueRow, curves, newton, rules, third_cumulant, values};
 pub use limits::{EpsilonRow, SmallGapRow, epsilon_shifts, small_gaps};
 pub use proposals::{EstimateRow, ProposalRow, estimates, proposals};
 pub use simplex::{PathRow, SearchRow, TestingRow, least_worst_kl, nearest_within, paths, testing_errors};
+pub use solvers::{SolverRow, solvers};
 
 use anyhow::{Result, ensure};
 
