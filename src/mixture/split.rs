@@ -36,6 +36,10 @@ const WIDE: f64 = 0.3;
 /// How many standard deviations `zero` may lie from the mean of d in the fast reading of f32 rows.
 const OUTLIER: f64 = 4.0;
 
+/// How far, in nats, `zero` may lie from the reference's d: at α = 1 every exponent is moved by as much, and f32 has
+/// only so many.
+const FAR: f64 = 16.0;
+
 /// Outcomes of both sides in one place; the buffers are used again from row to row.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Split {
@@ -115,7 +119,7 @@ impl Split {
         self.head.clear();
         (self.size, self.reference) = (policy.len(), reference);
         let d: f64 = policy[reference].into() - target[reference].into();
-        self.zero = zero.unwrap_or(d);
+        self.zero = zero.map_or(d, |zero| zero.clamp(d - FAR, d + FAR));
         self.reference_delta = d - self.zero;
         (self.p_outside, self.t_outside) = (false, false);
     }
@@ -132,6 +136,9 @@ impl Split {
             return false;
         }
         self.clear(policy, target, reference, Some(f64::from(zero)));
+        if self.zero != f64::from(zero) {
+            return false;
+        }
         self.tail.fill(policy, target, reference, zero);
         let (target_sums, policy_sums) = self.tail_ends();
         let tops = self.tail_tops();
@@ -442,6 +449,9 @@ impl Split {
     pub fn alpha_rounding(&self, weighed: &Weighed) -> f64 {
         // K' is rounded relative to E|δ|, which is at least E δ² / max |δ|.
         let square = weighed.variance + weighed.delta * weighed.delta;
+        if weighed.variance <= 1e-12 * square {
+            return 0.0; // a variance that is all rounding says nothing of the root
+        }
         let scale = square / self.furthest;
         (if self.is_f64() { 4e-15 } else { 2e-8 }) * scale / weighed.variance
     }
