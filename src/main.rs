@@ -22,8 +22,8 @@ struct Cli {
 const EXAMPLES: &str = "\
 Examples:
   qstar reproduce                    run notebook 01 and write its outputs into it
-  qstar reproduce 00                 the derivation, in half a minute
   qstar reproduce --preset smoke     the same in two minutes, to see that every part works
+  qstar reproduce 00                 the derivation, in half a minute
   qstar train --method qstar --seed 1
   qstar reproduce --all --output results
   qstar lab                          open the notebooks in JupyterLab
