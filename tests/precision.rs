@@ -185,6 +185,8 @@ fn exact() -> Vec<Exact> {
 struct Errors {
     kind: &'static str,
     wrong_status: bool,
+    /// sd_q(d) at q*.
+    sd: f64,
     /// α of q* and of ESS balance from f64 numbers.
     alpha_64: f64,
     alpha_ess_64: f64,
@@ -211,6 +213,7 @@ fn errors(case: &Case, exact: &Exact) -> Errors {
     };
     let mut errors = Errors {
         kind: case.kind,
+        sd,
         wrong_status: q.status != exact.status || ess.status != exact.status_ess,
         alpha_64: (q.alpha - exact.alpha).abs(),
         alpha_ess_64: (ess.alpha - exact.alpha_ess).abs(),
@@ -285,8 +288,10 @@ fn every_pair_against_50_digits() {
             assert!(of(e) <= bound, "{name} of pair {id} ({}) is off by {:e}", e.kind, of(e));
         }
     };
-    at_most("alpha (f64)", 1e-10, &|e| e.alpha_64);
-    at_most("alpha of ESS balance (f64)", 1e-10, &|e| e.alpha_ess_64);
+    // One tilted pair has an sd_q(d) of 2e-7, where f64 itself leaves α only nine digits: 1e-16 / sd_q(d).
+    let f64_digits = |e: &Errors| f64::max(1.0, 1e-5 / e.sd);
+    at_most("alpha (f64)", 1e-10, &|e| e.alpha_64 / f64_digits(e));
+    at_most("alpha of ESS balance (f64)", 1e-10, &|e| e.alpha_ess_64 / f64_digits(e));
     at_most("alpha (f32)", 1e-6, &|e| e.alpha_32);
     at_most("q (f32)", 1e-6, &|e| e.q_32);
     at_most("K' (f32)", 1e-6, &|e| e.k1_32);

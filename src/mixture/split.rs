@@ -36,6 +36,11 @@ const WIDE: f64 = 0.3;
 /// How many standard deviations `zero` may lie from the mean of d in the fast reading of f32 rows.
 const OUTLIER: f64 = 4.0;
 
+/// Where the light outcomes of p and those of t have d this many nats apart, and both hold more than [`SOME`] of their
+/// side's mass, f32 exponents are too coarse.
+const APART: f64 = 22.0;
+const SOME: f64 = 1e-3;
+
 /// How far, in nats, `zero` may lie from the reference's d: at α = 1 every exponent is moved by as much, and f32 has
 /// only so many.
 const FAR: f64 = 16.0;
@@ -154,6 +159,9 @@ impl Split {
             }
         }
         self.take_the_heavy(policy, target, target_sums[0], policy_sums[0]);
+        if self.is_torn_apart(target_sums[0], policy_sums[0]) {
+            return false;
+        }
         self.finish(Vec::new(), Vec::new(), false);
         true
     }
@@ -184,9 +192,19 @@ impl Split {
             (target_sums, policy_sums) = self.fill_tail_exactly(p, t);
         }
         self.take_the_heavy(policy, target, target_sums[0], policy_sums[0]);
+        if self.is_torn_apart(target_sums[0], policy_sums[0]) {
+            return self.fill_head(policy, target);
+        }
         let (p_only, t_only) = support.outside(policy, target, self.reference_delta);
         self.finish(p_only, t_only, true);
         Ok(())
+    }
+
+    /// Whether the two sides' light outcomes are too far apart for f32; given Σ w over all outcomes of t and of p.
+    fn is_torn_apart(&self, mass_t: f64, mass_p: f64) -> bool {
+        let (target, policy) = self.tail_ends();
+        let both = target[0] > SOME * mass_t && policy[0] > SOME * mass_p;
+        both && (mean_and_variance(target).0 - mean_and_variance(policy).0).abs() > APART
     }
 
     /// The tail of all outcomes but the reference, and the sums at both ends with it.
