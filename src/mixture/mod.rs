@@ -27,6 +27,7 @@
 
 mod batch;
 mod draw;
+mod exp2;
 mod head;
 mod pair;
 mod quintic;
@@ -35,6 +36,7 @@ mod snr;
 mod softmax;
 mod solve;
 mod split;
+mod support;
 mod table;
 mod tail;
 

@@ -5,7 +5,8 @@ use pulp::Simd;
 use rayon::prelude::*;
 
 use super::batch::whole_rows;
-use super::tail::{BLOCK, exp2};
+use super::exp2::exp2;
+use super::tail::BLOCK;
 
 /// Draws a token from softmax(logits / temperature) by inversion at `uniform` in [0, 1); gives its log-probability.
 ///

@@ -5,10 +5,11 @@
 //! near their mean, δ = d − zero, formed before anything is rounded. The heavy outcomes are then summed in f64 and the
 //! light ones, whose rounding averages out, in f32 ([`super::tail`]). Short rows and rows of f64 are all head.
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 
 use super::Moments;
 use super::head::{self, Head};
+use super::support::Support;
 use super::tail::{self, BLOCK, Tail};
 
 /// An outcome with more than this share of the mass of p or of t belongs to the head.
@@ -16,9 +17,6 @@ pub(super) const HEAVY: f64 = 1.0 / 64.0;
 
 /// Rows up to this length are all head.
 const SHORT: usize = 1024;
-
-/// Logits this far below the largest of their row are taken for −∞: what a mask of f32::MIN or −1e10 means.
-const NOTHING: f64 = 1e10;
 
 /// Where every |δ| is below this many nats, K is integrated from K' and K'': the logarithm of a sum that is
 /// nearly 1 would leave no digits of it.
@@ -502,96 +500,4 @@ fn same_length(policy: usize, target: usize) -> Result<()> {
     ensure!(policy == target, "the policy row has {policy} outcomes and the target row {target}");
     ensure!(policy > 0, "the rows are empty");
     Ok(())
-}
-
-/// Which outcomes have mass.
-struct Support {
-    /// The joint outcome with the largest sum of logits.
-    reference: usize,
-    /// Whether every outcome has mass on both sides.
-    everything: bool,
-    /// The least logit that counts as mass, and the largest logit, of each row.
-    least: [f64; 2],
-    tops: [f64; 2],
-}
-
-impl Support {
-    fn of<T: Copy + Into<f64>>(policy: &[T], target: &[T]) -> Result<Self> {
-        let mut tops = [0.0; 2];
-        for (top, (name, row)) in tops.iter_mut().zip([("policy", policy), ("target", target)]) {
-            *top = row.iter().fold(f64::NEG_INFINITY, |top, &x| top.max(x.into()));
-            // A sum tells of NaN and +∞ at once; −∞ alone is no mistake.
-            let total: f64 = row.iter().map(|&x| x.into()).filter(|x| *x != f64::NEG_INFINITY).sum();
-            if !total.is_finite() {
-                for (i, &x) in row.iter().enumerate() {
-                    let x: f64 = x.into();
-                    ensure!(!x.is_nan() && x != f64::INFINITY, "the {name} row has {x} at outcome {i}");
-                }
-            }
-            ensure!(top.is_finite(), "the {name} row has no mass at all");
-        }
-        let least = tops.map(|top| top - NOTHING);
-        let mut support = Self { reference: usize::MAX, everything: true, least, tops };
-        let mut best = f64::NEG_INFINITY;
-        for i in 0..policy.len() {
-            if !support.joint(policy, target, i) {
-                support.everything = false;
-                continue;
-            }
-            let sum = policy[i].into() + target[i].into();
-            if sum > best {
-                (best, support.reference) = (sum, i);
-            }
-        }
-        if support.reference == usize::MAX {
-            bail!("policy and target have disjoint supports: no mixture of them exists");
-        }
-        Ok(support)
-    }
-
-    /// As [`Support::of`]; one quick look is enough where every outcome has mass.
-    fn of_f32(policy: &[f32], target: &[f32]) -> Result<Self> {
-        let looked = tail::look(policy, target).map(|look| {
-            let least = [look.policy[1], look.target[1]].map(|top| f64::from(top) - NOTHING);
-            let low = [look.policy[0], look.target[0]].map(f64::from);
-            let tops = [look.policy[1], look.target[1]].map(f64::from);
-            (low[0] > least[0] && low[1] > least[1]).then_some(Self {
-                reference: look.reference,
-                everything: true,
-                least,
-                tops,
-            })
-        });
-        match looked.flatten() {
-            Some(support) => Ok(support),
-            None => Self::of(policy, target),
-        }
-    }
-
-    fn joint<T: Copy + Into<f64>>(&self, policy: &[T], target: &[T], outcome: usize) -> bool {
-        policy[outcome].into() > self.least[0] && target[outcome].into() > self.least[1]
-    }
-
-    /// The largest logits, relative to the reference's: bounds of those on the joint support.
-    fn tops(&self, policy: &[f32], target: &[f32]) -> [f64; 2] {
-        [self.tops[0] - f64::from(policy[self.reference]), self.tops[1] - f64::from(target[self.reference])]
-    }
-
-    /// The exponents of outcomes that only the policy and only the target has.
-    fn outside<T: Copy + Into<f64>>(&self, policy: &[T], target: &[T], reference_delta: f64) -> (Vec<f64>, Vec<f64>) {
-        let mut outside = (Vec::new(), Vec::new());
-        if self.everything {
-            return outside;
-        }
-        let (p_reference, t_reference): (f64, f64) = (policy[self.reference].into(), target[self.reference].into());
-        for (&p, &t) in policy.iter().zip(target) {
-            let (p, t): (f64, f64) = (p.into(), t.into());
-            match (p > self.least[0], t > self.least[1]) {
-                (true, false) => outside.0.push(p - p_reference + reference_delta),
-                (false, true) => outside.1.push(t - t_reference),
-                _ => {}
-            }
-        }
-        outside
-    }
 }

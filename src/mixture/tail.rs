@@ -7,6 +7,7 @@
 
 use pulp::Simd;
 
+use super::exp2::{exp2, exp2_less_1};
 use crate::simd;
 
 /// Outcomes summed in f32 before their sum is added in f64.
@@ -160,37 +161,6 @@ impl Tail {
     }
 }
 
-/// 2^x, to a relative error of 1e−7; 2^−126 below that.
-#[inline(always)]
-pub(super) fn exp2<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
-    // Adding 1.5 · 2^23 rounds to a whole number and leaves it in the low bits; 127 more makes it an exponent.
-    const ROUND: f32 = 12_582_912.0 + 127.0;
-    let constant = |c: f32| simd.splat_f32s(c);
-    let x = simd.max_f32s(x, constant(-126.0));
-    let shifted = simd.add_f32s(x, constant(ROUND));
-    let r = simd.sub_f32s(x, simd.sub_f32s(shifted, constant(ROUND)));
-    // The polynomial of degree 6 with the least relative error on [−1/2, 1/2], fitted again after each coefficient
-    // was rounded to f32: 3e−9 at most and 6e−12 in the mean, so that sums have no bias.
-    let mut p = simd.mul_add_e_f32s(constant(1.532_646_3e-4), r, constant(1.339_080_6e-3));
-    for c in [9.618_506e-3, 5.550_360_1e-2, 0.240_226_48, 0.693_147_2, 1.0] {
-        p = simd.mul_add_e_f32s(p, r, constant(c));
-    }
-    let exponent = simd.wrapping_dyn_shl_u32s(simd.transmute_u32s_f32s(shifted), simd.splat_u32s(23));
-    simd.mul_f32s(p, simd.transmute_f32s_u32s(exponent))
-}
-
-/// 2^x − 1 for |x| <= 1/2, to a relative error of 1e−7.
-#[inline(always)]
-fn exp2_less_1<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
-    let constant = |c: f32| simd.splat_f32s(c);
-    // Taylor's series: ln(2)^k / k!.
-    let mut p = simd.mul_add_e_f32s(constant(1.321_548_7e-6), x, constant(1.525_273_4e-5));
-    for c in [1.540_353e-4, 1.333_355_8e-3, 9.618_129e-3, 5.550_410_9e-2, 0.240_226_5, 0.693_147_2] {
-        p = simd.mul_add_e_f32s(p, x, constant(c));
-    }
-    simd.mul_f32s(p, x)
-}
-
 /// a y + shift; what has no mass keeps none, also for a negative `a`.
 #[inline(always)]
 fn scaled<S: Simd>(simd: S, y: S::f32s, a: S::f32s, shift: S::f32s) -> S::f32s {
@@ -222,77 +192,6 @@ impl<S: Simd> Running<S> {
         let [w, wd, wdd, we] = self.0;
         let sum = |x| simd.reduce_sum_f32s(x);
         [sum(w), sum(wd), sum(wdd), sum(we)]
-    }
-}
-
-/// What one quick look at two rows of logits shows.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Look {
-    /// The least and the largest logits of policy and target.
-    pub policy: [f32; 2],
-    pub target: [f32; 2],
-    /// The outcome with the largest sum of both.
-    pub reference: usize,
-}
-
-/// `None` where a logit is not a number or infinite.
-pub(super) fn look(policy: &[f32], target: &[f32]) -> Option<Look> {
-    let (ranges, sums) = pulp::Arch::new().dispatch(Ranges { policy, target });
-    let [low_p, high_p, low_t, high_t] = ranges;
-    // A sum of products with zero is zero, unless one of them is no number.
-    if sums.0 != 0.0 || !(high_p - low_p).is_finite() || !(high_t - low_t).is_finite() {
-        return None;
-    }
-    let block = sums.1 * BLOCK;
-    let sum = |i: usize| policy[i] + target[i];
-    let best = |best: usize, i: usize| if sum(i) > sum(best) { i } else { best };
-    let reference = (block..(block + BLOCK).min(policy.len())).fold(block, best);
-    Some(Look { policy: [low_p, high_p], target: [low_t, high_t], reference })
-}
-
-struct Ranges<'a> {
-    policy: &'a [f32],
-    target: &'a [f32],
-}
-
-impl pulp::WithSimd for Ranges<'_> {
-    /// Least and largest of both rows; Σ 0 · logit, and the block with the largest sum of both.
-    type Output = ([f32; 4], (f32, usize));
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) -> Self::Output {
-        let (up, down) = (simd.splat_f32s(f32::INFINITY), simd.splat_f32s(f32::NEG_INFINITY));
-        let [mut low_p, mut high_p, mut low_t, mut high_t] = [up, down, up, down];
-        let zero = simd.splat_f32s(0.0);
-        let (mut nothing, mut best) = (zero, (f32::NEG_INFINITY, 0));
-        for (block, (p, t)) in self.policy.chunks(BLOCK).zip(self.target.chunks(BLOCK)).enumerate() {
-            let mut top = down;
-            let mut see = |p: S::f32s, t: S::f32s| {
-                let sum = simd.add_f32s(p, t);
-                nothing = simd.mul_add_e_f32s(sum, zero, nothing);
-                top = simd.max_f32s(top, sum);
-                (low_p, high_p) = (simd.min_f32s(low_p, p), simd.max_f32s(high_p, p));
-                (low_t, high_t) = (simd.min_f32s(low_t, t), simd.max_f32s(high_t, t));
-            };
-            let ((p, p_rest), (t, t_rest)) = (S::as_simd_f32s(p), S::as_simd_f32s(t));
-            for (&p, &t) in p.iter().zip(t) {
-                see(p, t);
-            }
-            for (&p, &t) in p_rest.iter().zip(t_rest) {
-                see(simd.splat_f32s(p), simd.splat_f32s(t));
-            }
-            let top = simd.reduce_max_f32s(top);
-            if top > best.0 {
-                best = (top, block);
-            }
-        }
-        let ranges = [
-            simd.reduce_min_f32s(low_p),
-            simd.reduce_max_f32s(high_p),
-            simd.reduce_min_f32s(low_t),
-            simd.reduce_max_f32s(high_t),
-        ];
-        (ranges, (simd.reduce_sum_f32s(nothing), best.1))
     }
 }
 
