@@ -88,7 +88,7 @@ impl Task {
     }
 }
 
-/// Two rows, the second of which is not one that the kernel solves.
+/// Two rows, the second of which is no pair.
 fn no_pair(kind: &str, vocabulary: usize, seed: u64) -> (Vec<f32>, Vec<f32>) {
     let (mut p, mut t) = pairs::pairs("gaussian", 2, vocabulary, seed);
     let (second_p, second_t) = (&mut p[vocabulary..], &mut t[vocabulary..]);
@@ -102,7 +102,6 @@ fn no_pair(kind: &str, vocabulary: usize, seed: u64) -> (Vec<f32>, Vec<f32>) {
             second_p[..half].fill(mask);
             second_t[half..].fill(mask);
         }
-        "beyond_f32" => (second_p[3], second_t[3]) = (3e38, 2e38),
         other => panic!("no rows of kind {other}"),
     }
     (p, t)
@@ -251,7 +250,7 @@ fn the_kernel_agrees_with_the_cpu() {
 
 #[test]
 fn rows_that_are_no_pairs_are_left_to_the_cpu() {
-    let kinds = ["nan", "infinite", "without_mass", "disjoint", "masks_apart", "beyond_f32"];
+    let kinds = ["nan", "infinite", "without_mass", "disjoint", "masks_apart"];
     let tasks: Vec<Task> = kinds
         .into_iter()
         .flat_map(|kind| VARIANTS[..3].iter().map(move |&variant| (kind, variant)))
@@ -269,8 +268,8 @@ fn rows_that_are_no_pairs_are_left_to_the_cpu() {
     let Some(solved) = run(&tasks) else { return };
     for (task, rows) in tasks.iter().zip(solved.chunks(2)) {
         let [(_, p), (_, t)] = task.logits();
-        let on_the_cpu = solve_rows(&p, &t, task.vocabulary, &task.rule);
-        assert_eq!(on_the_cpu.is_err(), task.kind != "beyond_f32", "{}", task.kind);
+        let error = solve_rows(&p, &t, task.vocabulary, &task.rule).unwrap_err();
+        assert!(format!("{error:#}").starts_with("row 1"), "{error:#}");
         // The row beside it is solved.
         let statuses = [rows[0][1], rows[1][1]];
         assert_eq!(statuses, [0.0, FOR_THE_CPU], "{} {:?}", task.kind, task.variant);
@@ -292,5 +291,5 @@ fn nvrtc_compiles_the_kernel() {
             }
         }
     }
-    assert!(Launch { cluster: 4, threads: 512, cached: true }.compile(DType::F32, (8, 0)).is_err());
+    assert!(Launch { cluster: 1, threads: 512, cached: true }.compile(DType::F64, (9, 0)).is_err());
 }

@@ -294,6 +294,17 @@ fn pair_of_rows() -> impl Strategy<Value = (Vec<f32>, Vec<f32>)> {
     (2usize..40).prop_flat_map(|v| (row(v), row(v)))
 }
 
+/// Each side has all of its mass on an outcome of its own: neither has a variance of d, and they are not the same.
+#[test]
+fn two_certainties_are_not_the_same() {
+    let s = Pair::from_logits(&[100.0, 0.0], &[0.0, 60.0]).unwrap().solve(&Rule::Q_STAR).unwrap();
+    // E_q[d] = 60 q_1 − 100 q_2 = 0.
+    assert_eq!(s.status, Status::Ok);
+    assert!((s.alpha - (60.0 + f64::ln(5.0 / 3.0)) / 160.0).abs() < 1e-10, "{}", s.alpha);
+    let s = Pair::from_logits(&[100.0, 0.0], &[0.0, 60.0]).unwrap().solve(&Rule::EssBalance).unwrap();
+    assert!(s.status == Status::Ok && (s.log_ess_p - s.log_ess_t).abs() < 1e-9, "{s:?}");
+}
+
 proptest! {
     #[test]
     fn swapping_the_sides_gives_one_minus_alpha((p, t) in pair_of_rows()) {

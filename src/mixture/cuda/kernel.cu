@@ -137,7 +137,7 @@ struct Solver {
     }
 
     // Sums at both ends; delta and y are in the cache from here on.
-    __device__ __noinline__ void both_ends() {
+    __device__ __forceinline__ void both_ends() {
         const float shift_t = float(Row::shift_for(shared.row.top_t) * LOG2_E);
         const float shift_p = float(Row::shift_for(shared.row.top_p) * LOG2_E);
         double sums[8];
@@ -251,7 +251,7 @@ struct Solver {
     }
 
     // K at -alpha and 2 - alpha, into `there` and `here`.
-    __device__ __noinline__ void evaluate_ess(double alpha) {
+    __device__ __forceinline__ void evaluate_ess(double alpha) {
         evaluate(-alpha);
         alone([&] { shared.there = shared.here; });
         evaluate(2.0 - alpha);
@@ -259,7 +259,7 @@ struct Solver {
 
     __device__ __forceinline__ double ess_difference() const { return shared.there.k - shared.here.k; }
 
-    __device__ __noinline__ void find_alpha(const Rule &rule) {
+    __device__ __forceinline__ void find_alpha(const Rule &rule) {
         if (rule.kind == FIXED || rule.kind == ENTROPY) {
             alone([&] {
                 shared.row.iterations = 0;
@@ -296,7 +296,7 @@ struct Solver {
     }
 
     // Moments at alpha, both log ESS and the total variation: in one sweep where no sum needs more care.
-    __device__ __noinline__ void diagnose(double *solution) {
+    __device__ __forceinline__ void diagnose(double *solution) {
         const Row &row = shared.row;
         const double alpha = row.alpha, two = 2.0 - alpha;
         const float log_t = float(row.log_z_t * LOG2_E), shift_of_d = float(row.shift_of_d * LOG2_E);
@@ -408,7 +408,8 @@ __device__ __forceinline__ void solve_row(
 #else
 #define IN_CLUSTERS
 #endif
-extern "C" __global__ void IN_CLUSTERS __launch_bounds__(1024) solve_rows(
+// Sweeps over memory need more registers than 64.
+extern "C" __global__ void IN_CLUSTERS __launch_bounds__(CACHE ? 1024 : 512, 1) solve_rows(
     const ELEMENT *policy, const ELEMENT *target, double *solutions, int vocabulary, int rule, int rounds, double alpha
 ) {
     const Rule chosen = {rule, rounds, alpha};

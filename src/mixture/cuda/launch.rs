@@ -1,6 +1,6 @@
 //! How a batch is laid out over a GPU.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use candle_core::CudaDevice;
 use candle_core::cuda_backend::cudarc::driver::sys::CUdevice_attribute as Attribute;
 
@@ -16,9 +16,9 @@ const SHARED: usize = 8192;
 /// Blocks and threads of one launch. The numbers that come out do not depend on it beyond rounding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Launch {
-    /// Blocks that share a row: 1, or 2 to 8 where the GPU has clusters of blocks (compute capability 9.0).
+    /// Blocks that share a row: 1, or 2, 4 or 8 where the GPU has clusters of blocks (compute capability 9.0).
     pub cluster: usize,
-    /// Threads of a block: a multiple of 32, at most 1,024.
+    /// Threads of a block: a multiple of 32, at most 1,024, or 512 where rows are not cached.
     pub threads: u32,
     /// Whether a row stays in shared memory; it is read again from the GPU's memory for every sweep if not.
     pub cached: bool,
@@ -65,14 +65,32 @@ impl Launch {
             _ => 4,
         };
         let cached = shared(cluster) <= gpu.block;
-        let alone = rows * cluster <= gpu.multiprocessors || (cached && shared(cluster) > gpu.half());
+        let alone = rows * cluster <= gpu.multiprocessors || shared(cluster) > gpu.half();
         let threads = match vocabulary.div_ceil(cluster) {
             ..=1024 => 128,
             ..=4096 => 256,
-            _ if alone => 1024,
+            _ if alone && cached => 1024,
             _ => 512,
         };
         Self { cluster, threads, cached }
+    }
+
+    pub(super) fn check(&self, gpu: &Gpu) -> Result<()> {
+        let most = if self.cached { 1024 } else { 512 };
+        ensure!(
+            self.threads.is_multiple_of(32) && (32..=most).contains(&self.threads),
+            "{} threads are not a multiple of 32 from 32 to {most}",
+            self.threads
+        );
+        let has_clusters = gpu.capability.0 >= 9;
+        ensure!(
+            self.cluster == 1 || (has_clusters && [2, 4, 8].contains(&self.cluster)),
+            "{} blocks cannot share a row at compute capability {}.{}",
+            self.cluster,
+            gpu.capability.0,
+            gpu.capability.1
+        );
+        Ok(())
     }
 
     /// Bytes of shared memory of a block.
@@ -99,7 +117,7 @@ mod tests {
         assert_eq!(launch(1_024, 128_256, &H100), Launch { cluster: 8, threads: 1024, cached: true });
         assert_eq!(launch(1_024, 256_000, &H100), Launch { cluster: 8, threads: 512, cached: false });
         assert_eq!(launch(4, 2, &H100), Launch { cluster: 1, threads: 128, cached: true });
-        assert_eq!(launch(32, 50_257, &A100), Launch { cluster: 1, threads: 1024, cached: false });
+        assert_eq!(launch(32, 50_257, &A100), Launch { cluster: 1, threads: 512, cached: false });
         assert_eq!(launch(32, 8_000, &A100), Launch { cluster: 1, threads: 1024, cached: true });
         // Two blocks of the batch that the bars are set for share a multiprocessor.
         assert!(2 * (launch(1_024, 50_257, &H100).shared_bytes(50_257) + KEPT_BACK) <= H100.multiprocessor);
