@@ -153,16 +153,6 @@ fn a_hard_tilt_is_not_taken_for_equality() {
     }
 }
 
-/// Each side certain of an outcome of its own: K'' vanishes at both ends, and the two are not the same.
-#[test]
-fn two_certainties_are_not_taken_for_equality() {
-    for (a, b, alpha) in [(100.0, 80.0, 0.4457), (81.0, 38.0, 0.3257)] {
-        let s = Pair::from_logits(&[a, 0.0], &[0.0, b]).unwrap().solve(&Rule::Q_STAR).unwrap();
-        assert_eq!(s.status, Status::Ok);
-        assert!((s.alpha - alpha).abs() < 1e-4 && (s.kl_p - s.kl_t).abs() < 1e-9 * s.kl_p, "{s:?}");
-    }
-}
-
 /// One token's logit raised in a long row of equal ones.
 #[test]
 fn one_token_of_many_makes_the_difference() {
@@ -356,6 +346,17 @@ fn row(v: usize) -> impl Strategy<Value = Vec<f32>> {
 
 fn pair_of_rows() -> impl Strategy<Value = (Vec<f32>, Vec<f32>)> {
     (2usize..40).prop_flat_map(|v| (row(v), row(v)))
+}
+
+/// Each side has all of its mass on an outcome of its own: neither has a variance of d, and they are not the same.
+#[test]
+fn two_certainties_are_not_the_same() {
+    let s = Pair::from_logits(&[100.0, 0.0], &[0.0, 60.0]).unwrap().solve(&Rule::Q_STAR).unwrap();
+    // E_q[d] = 60 q_1 − 100 q_2 = 0.
+    assert_eq!(s.status, Status::Ok);
+    assert!((s.alpha - (60.0 + f64::ln(5.0 / 3.0)) / 160.0).abs() < 1e-10, "{}", s.alpha);
+    let s = Pair::from_logits(&[100.0, 0.0], &[0.0, 60.0]).unwrap().solve(&Rule::EssBalance).unwrap();
+    assert!(s.status == Status::Ok && (s.log_ess_p - s.log_ess_t).abs() < 1e-9, "{s:?}");
 }
 
 proptest! {

@@ -31,11 +31,12 @@ impl Batch {
     }
 }
 
-/// Solves every row of two tensors of logits [.., V]: f64, f32, f16 or bf16, not normalised, on the CPU.
+/// Solves every row of two tensors of logits [.., V]: f64, f32, f16 or bf16, not normalised, on the CPU; with the
+/// feature `cuda` also f32, f16 or bf16 on an NVIDIA GPU, in one launch (the module `cuda` says to how many digits).
 ///
 /// # Errors
-/// Tensors of different shapes or without a vocabulary, another type of numbers, a device that is not the CPU;
-/// what makes a row no pair, with the row's number.
+/// Tensors of different shapes or without a vocabulary, another type of numbers, tensors on different devices;
+/// `SnrMax` and the table of starts on a GPU; what makes a row no pair, with the row's number.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
@@ -59,6 +60,11 @@ pub fn solve_batch(policy: &Tensor, target: &Tensor, rule: &Rule) -> Result<Batc
     };
     let (shape, both) = (shape.to_vec(), [policy.dtype(), target.dtype()]);
     ensure!(both[0] == both[1], "the policy's logits are {:?} and the target's {:?}", both[0], both[1]);
+    #[cfg(feature = "cuda")]
+    if policy.device().is_cuda() || target.device().is_cuda() {
+        let solutions = super::cuda::start(policy, target, rule, None)?.wait()?;
+        return Ok(Batch { shape, solutions });
+    }
     let solutions = match both[0] {
         DType::F64 => {
             let (p, t) = (policy.flatten_all()?.to_vec1::<f64>()?, target.flatten_all()?.to_vec1::<f64>()?);
@@ -86,11 +92,19 @@ pub fn solve_batch(policy: &Tensor, target: &Tensor, rule: &Rule) -> Result<Batc
 /// # Errors
 /// Slices that are not whole rows or differ in length; what makes a row no pair, with the row's number.
 pub fn solve_rows(policy: &[f32], target: &[f32], vocabulary: usize, rule: &Rule) -> Result<Vec<Solution>> {
-    in_parallel(policy, target, vocabulary, |split, p, t| {
-        split.fill_f32(p, t)?;
-        let root = root_of_rows(split, p, t, rule)?;
-        Ok(split.diagnose(root, 1.0).0)
-    })
+    in_parallel(policy, target, vocabulary, |split, p, t| solve_in(split, p, t, rule))
+}
+
+/// Solves one pair of rows.
+#[cfg(feature = "cuda")]
+pub(super) fn solve_row(policy: &[f32], target: &[f32], rule: &Rule) -> Result<Solution> {
+    with_split(|split| solve_in(split, policy, target, rule))
+}
+
+fn solve_in(split: &mut Split, policy: &[f32], target: &[f32], rule: &Rule) -> Result<Solution> {
+    split.fill_f32(policy, target)?;
+    let root = root_of_rows(split, policy, target, rule)?;
+    Ok(split.diagnose(root, 1.0).0)
 }
 
 /// α alone of every row: the search without the diagnostics.

@@ -26,6 +26,8 @@
 //! summed in f64, the many others in f32 vectors.
 
 mod batch;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 mod draw;
 mod exp2;
 mod head;

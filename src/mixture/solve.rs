@@ -207,6 +207,7 @@ impl Split {
     fn without_regular_root(&self, at_ends: impl Fn() -> (f64, f64)) -> Option<Root> {
         if !self.p_outside && !self.t_outside {
             // On equal supports the sign always changes.
+            // Two sides that have one outcome each, and not the same one, have no variance either.
             let same = self.ends.iter().all(|end| end.k2 < SAME && end.k1.abs() < SAME.sqrt());
             return same.then(|| Root::at(0.5, Status::Same, 0));
         }
