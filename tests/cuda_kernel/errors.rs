@@ -70,6 +70,6 @@ impl Errors {
 
     /// The fields beyond their tolerance.
     pub fn beyond(&self) -> Vec<(&'static str, f64)> {
-        self.0.iter().copied().filter(|(name, error)| !(*error <= Self::tolerance(name))).collect()
+        self.0.iter().copied().filter(|(name, error)| error.is_nan() || *error > Self::tolerance(name)).collect()
     }
 }
