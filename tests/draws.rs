@@ -102,7 +102,7 @@ fn a_million_draws_pass_a_chi_square_test() {
 /// Inversion at evenly spaced points gives every outcome its share to one point: the law itself, without noise.
 #[test]
 fn the_law_of_the_draw_is_q() {
-    const POINTS: u64 = 20_000;
+    const POINTS: u64 = 8_000;
     for (name, p, t) in pairs() {
         for mixture in [1.0, 0.7, 1.3, 0.4, 0.02] {
             let temperature = Temperature { mixture, ..Temperature::ONE };
