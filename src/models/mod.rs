@@ -2,20 +2,25 @@
 
 mod config;
 mod gpt2;
+mod gpt_neox;
 mod llama;
 mod llama2_c;
 mod load;
 mod network;
+mod rope_scaling;
+mod score;
 
 use anyhow::{Context, Result};
 use candle_core::DType;
 
-pub use config::{Config, Gpt2Config, LlamaConfig};
+pub use config::{Config, Gpt2Config, GptNeoxConfig, LlamaConfig, RopeScaling};
 pub use llama2_c::read_llama2_c;
 pub use load::{hub_file, load_folder, save_folder};
 pub use network::Network;
+pub use score::ScoreModel;
 
 use crate::nn::Params;
+use network::Head;
 
 /// A causal language model: its variables, and the network that reads them.
 ///
@@ -41,6 +46,7 @@ impl LanguageModel {
     pub fn new(config: Config, seed: u64) -> Result<Self> {
         let params = match &config {
             Config::Gpt2(c) => gpt2::initialise(c, seed)?,
+            Config::GptNeox(c) => gpt_neox::initialise(c, seed)?,
             Config::Llama(c) => llama::initialise(c, seed)?,
         };
         Self::from_params(config, params)
@@ -51,7 +57,7 @@ impl LanguageModel {
     /// # Errors
     /// A missing weight, a surplus one, a wrong shape: the weight is named.
     pub fn from_params(config: Config, params: Params) -> Result<Self> {
-        let network = build(&config, &params, true)?;
+        let network = build(&config, &params, Head::Vocabulary, true)?;
         Ok(Self { config, params, network })
     }
 
@@ -62,12 +68,17 @@ impl LanguageModel {
 
     /// A view that shares the variables' memory and records no gradients: for rollouts and references.
     pub fn frozen(&self) -> Result<Network> {
-        build(&self.config, &self.params, false)
+        build(&self.config, &self.params, Head::Vocabulary, false)
     }
 
     /// A copy with variables of its own.
     pub fn copy(&self) -> Result<Self> {
-        self.to_dtype(DType::F32)
+        self.to_dtype(self.dtype())
+    }
+
+    /// The precision of the variables.
+    pub fn dtype(&self) -> DType {
+        self.params.iter().next().map_or(DType::F32, |(_, var)| var.dtype())
     }
 
     /// A copy in another precision; f64 is for checking gradients.
@@ -76,11 +87,12 @@ impl LanguageModel {
     }
 }
 
-fn build(config: &Config, params: &Params, trainable: bool) -> Result<Network> {
+fn build(config: &Config, params: &Params, head: Head, trainable: bool) -> Result<Network> {
     let weights = params.weights(trainable);
     let network = match config {
-        Config::Gpt2(c) => gpt2::network(c, &weights)?,
-        Config::Llama(c) => llama::network(c, &weights)?,
+        Config::Gpt2(c) => gpt2::network(c, &weights, head)?,
+        Config::GptNeox(c) => gpt_neox::network(c, &weights, head)?,
+        Config::Llama(c) => llama::network(c, &weights, head)?,
     };
     weights.finish().context("the weights do not fit the configuration")?;
     Ok(network)
