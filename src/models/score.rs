@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use candle_core::{DType, Device, Tensor};
 
-use super::network::Head;
+use super::network::OutputHead;
 use super::{Config, LanguageModel, Network, build};
 use crate::nn::Params;
 
@@ -30,13 +30,13 @@ impl ScoreModel {
     /// # Errors
     /// A missing weight, a surplus one, a wrong shape: the weight is named.
     pub fn from_params(config: Config, params: Params) -> Result<Self> {
-        let network = build(&config, &params, Head::Score, true)?;
+        let network = build(&config, &params, OutputHead::Score, true)?;
         Ok(Self { config, params, network })
     }
 
     /// A view that shares the variables' memory and records no gradients.
     pub fn frozen(&self) -> Result<Network> {
-        build(&self.config, &self.params, Head::Score, false)
+        build(&self.config, &self.params, OutputHead::Score, false)
     }
 
     /// As [`LanguageModel::recompute`].
