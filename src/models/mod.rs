@@ -2,23 +2,28 @@
 
 mod config;
 mod gpt2;
+mod gpt_neox;
 mod llama;
 mod llama2_c;
 mod load;
 mod lora;
 mod network;
+mod rope_scaling;
+mod score;
 
 use anyhow::{Context, Result};
 use candle_core::DType;
 
-pub use config::{Config, Gpt2Config, LlamaConfig};
+pub use config::{Config, Gpt2Config, GptNeoxConfig, LlamaConfig, RopeScaling};
 pub use llama2_c::read_llama2_c;
 pub use load::{hub_file, load_folder, save_folder};
 use lora::Adapted;
 pub use lora::LoraConfig;
 pub use network::Network;
+pub use score::ScoreModel;
 
 use crate::nn::{Params, Weights};
+use network::OutputHead;
 
 /// A causal language model: its variables, and the network that reads them.
 ///
@@ -47,6 +52,7 @@ impl LanguageModel {
     pub fn new(config: Config, seed: u64) -> Result<Self> {
         let params = match &config {
             Config::Gpt2(c) => gpt2::initialise(c, seed)?,
+            Config::GptNeox(c) => gpt_neox::initialise(c, seed)?,
             Config::Llama(c) => llama::initialise(c, seed)?,
         };
         Self::from_params(config, params)
@@ -61,7 +67,8 @@ impl LanguageModel {
     }
 
     fn build(config: Config, params: Params, adapted: Option<Adapted>) -> Result<Self> {
-        let network = build(&config, weights(&params, adapted.as_ref(), true))?;
+        let weights = weights(&params, adapted.as_ref(), true);
+        let network = build(&config, weights, OutputHead::Vocabulary)?;
         Ok(Self { config, params, network, adapted })
     }
 
@@ -72,13 +79,17 @@ impl LanguageModel {
 
     /// A view that shares the variables' memory and records no gradients: for rollouts and references.
     pub fn frozen(&self) -> Result<Network> {
-        build(&self.config, weights(&self.params, self.adapted.as_ref(), false))
+        build(&self.config, weights(&self.params, self.adapted.as_ref(), false), OutputHead::Vocabulary)
     }
 
     /// A copy with variables of its own. Weights below adapters are shared: they never change.
     pub fn copy(&self) -> Result<Self> {
-        let dtype = self.params.iter().next().map_or(DType::F32, |(_, var)| var.dtype());
-        Self::build(self.config.clone(), self.params.copy(dtype)?, self.adapted.clone())
+        Self::build(self.config.clone(), self.params.copy(self.dtype())?, self.adapted.clone())
+    }
+
+    /// The precision of the variables.
+    pub fn dtype(&self) -> DType {
+        self.params.iter().next().map_or(DType::F32, |(_, var)| var.dtype())
     }
 
     /// A copy in another precision; f64 is for checking gradients. In bf16, adapters stay in f32.
@@ -104,10 +115,11 @@ fn weights(params: &Params, adapted: Option<&Adapted>, trained: bool) -> Weights
     }
 }
 
-fn build(config: &Config, weights: Weights) -> Result<Network> {
+fn build(config: &Config, weights: Weights, head: OutputHead) -> Result<Network> {
     let network = match config {
-        Config::Gpt2(c) => gpt2::network(c, &weights)?,
-        Config::Llama(c) => llama::network(c, &weights)?,
+        Config::Gpt2(c) => gpt2::network(c, &weights, head)?,
+        Config::GptNeox(c) => gpt_neox::network(c, &weights, head)?,
+        Config::Llama(c) => llama::network(c, &weights, head)?,
     };
     weights.finish().context("the weights do not fit the configuration")?;
     Ok(network)
