@@ -52,7 +52,8 @@ fn main() -> Result<()> {
     let device = match Device::new_cuda(0) {
         Ok(device) => device,
         Err(error) => {
-            println!("no GPU that CUDA can use: {error}");
+            let error = error.to_string();
+            println!("no GPU that CUDA can use: {}", error.lines().next().unwrap_or_default());
             return Ok(());
         }
     };

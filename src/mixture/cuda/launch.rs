@@ -68,7 +68,7 @@ impl Launch {
         let alone = rows * cluster <= gpu.multiprocessors || shared(cluster) > gpu.half();
         let threads = match vocabulary.div_ceil(cluster) {
             ..=1024 => 128,
-            ..=4096 => 256,
+            1025..=4096 => 256,
             _ if alone && cached => 1024,
             _ => 512,
         };
