@@ -102,9 +102,9 @@ fn a_million_draws_pass_a_chi_square_test() {
 /// Inversion at evenly spaced points gives every outcome its share to one point: the law itself, without noise.
 #[test]
 fn the_law_of_the_draw_is_q() {
-    const POINTS: u64 = 20_000;
+    const POINTS: u64 = 8_000;
     for (name, p, t) in pairs() {
-        for mixture in [1.0, 0.7, 1.3, 0.4] {
+        for mixture in [1.0, 0.7, 1.3, 0.4, 0.02] {
             let temperature = Temperature { mixture, ..Temperature::ONE };
             let counts = (0..POINTS)
                 .into_par_iter()
@@ -169,6 +169,30 @@ fn what_a_draw_says_is_what_enumeration_says() {
     }
 }
 
+/// A reference far from the mean of d, and a temperature that multiplies that distance.
+#[test]
+fn a_cold_draw_keeps_its_law() {
+    for scale in [1.0, 3.0] {
+        let (mut p, mut t) = (gaussian(3_003, scale, 21), gaussian(3_003, scale, 22));
+        (p[0], t[0]) = (3.0 * scale, 13.0);
+        for mixture in [0.05, 0.02, 0.01] {
+            let temperature = Temperature { mixture, ..Temperature::ONE };
+            let [log_q, ..] = enumerate(&p, &t, 0.5, &temperature);
+            let points = 2_000;
+            let mut counts = vec![0.0; p.len()];
+            for i in 0..points {
+                let uniform = (f64::from(i) + 0.5) / f64::from(points);
+                let drawn = draw(&p, &t, &Rule::Fixed(0.5), &temperature, uniform).unwrap();
+                counts[drawn.token as usize] += 1.0;
+                assert!((drawn.log_q - log_q[drawn.token as usize]).abs() < 1e-3);
+            }
+            for (count, log_q) in counts.iter().zip(&log_q) {
+                assert!((count - f64::from(points) * log_q.exp()).abs() <= 1.5);
+            }
+        }
+    }
+}
+
 #[test]
 fn rows_are_drawn_one_by_one() {
     let (p, t) = (gaussian(3 * 2_500, 2.0, 1), gaussian(3 * 2_500, 2.0, 2));
@@ -207,6 +231,17 @@ fn a_draw_from_one_row_has_the_law_of_its_softmax() {
             assert!((count - f64::from(points) * log_p.exp()).abs() <= 1.01);
         }
     }
+    for place in [0, 17, 600, 3_002] {
+        let mut row = gaussian(3_003, 1.0, 8);
+        row[place] = f32::NAN;
+        let error = draw_softmax(&row, 1.0, 0.5).unwrap_err().to_string();
+        assert!(error.contains(&format!("NaN at outcome {place}")), "{error}");
+    }
+    // A first block without any mass.
+    let mut late = vec![f32::NEG_INFINITY; 600];
+    late[550] = 1.0;
+    assert_eq!(draw_softmax(&late, 1.0, 0.0).unwrap(), (550, 0.0));
+    assert!(draw_softmax(&late, 1.0, 1.0).unwrap_err().to_string().contains("[0, 1)"));
     assert!(draw_softmax(&[0.0, f32::NAN], 1.0, 0.5).unwrap_err().to_string().contains("NaN at outcome 1"));
     assert!(draw_softmax(&[f32::NEG_INFINITY; 3], 1.0, 0.5).unwrap_err().to_string().contains("no mass"));
     assert!(draw_softmax(&[], 1.0, 0.5).is_err());

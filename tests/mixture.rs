@@ -153,6 +153,60 @@ fn a_hard_tilt_is_not_taken_for_equality() {
     }
 }
 
+/// One token's logit raised in a long row of equal ones.
+#[test]
+fn one_token_of_many_makes_the_difference() {
+    let mut t = vec![0.0f32; 2_000];
+    t[1_000] = 0.69;
+    let mut p = t.clone();
+    p[1_000] += 3.0;
+    let wide = |row: &[f32]| row.iter().map(|&x| f64::from(x)).collect::<Vec<_>>();
+    let exact = Pair::from_logits_f64(&wide(&p), &wide(&t)).unwrap().solve(&Rule::Q_STAR).unwrap();
+    for start in [Start::Ends, Start::At(0.9)] {
+        let s = Pair::from_logits(&p, &t).unwrap().solve(&Rule::KlSymmetry(Solver::Hermite(start))).unwrap();
+        assert!((s.alpha - exact.alpha).abs() < 1e-6 && (s.k - exact.k).abs() < 1e-7, "{s:?} {exact:?}");
+    }
+}
+
+/// What frameworks write into masked logits all means the same as −∞.
+#[test]
+fn masks_of_every_kind_are_no_mass() {
+    for size in [40, 3_000] {
+        for shared in [true, false] {
+            let masked = |value: f32| {
+                let mut rng = ChaCha8Rng::seed_from_u64(7);
+                let mut p: Vec<f32> = (0..size).map(|_| 4.0 * rng.random::<f32>() - 40.0).collect();
+                let mut t: Vec<f32> = (0..size).map(|_| 4.0 * rng.random::<f32>() - 40.0).collect();
+                for i in (size / 2..size).step_by(3) {
+                    p[i] = value;
+                    if shared {
+                        t[i] = value;
+                    }
+                }
+                Pair::from_logits(&p, &t).unwrap()
+            };
+            let right = masked(f32::NEG_INFINITY);
+            for value in [-1e9, -1e10, -1e18, -1e30, -1e38, f32::MIN] {
+                let pair = masked(value);
+                for rule in [Rule::Q_STAR, Rule::Entropy, Rule::EssBalance, Rule::SnrMax] {
+                    let (a, b) = (pair.solve(&rule).unwrap(), right.solve(&rule).unwrap());
+                    let near = |a: f64, b: f64| a == b || (a - b).abs() < 1e-5;
+                    assert!(
+                        a.status == b.status
+                            && near(a.alpha, b.alpha)
+                            && near(a.entropy_p, b.entropy_p)
+                            && near(a.entropy_q, b.entropy_q)
+                            && near(a.log_ess_t, b.log_ess_t)
+                            && near(a.total_variation, b.total_variation),
+                        "{value} of {size}, {rule:?}: {a:?} {b:?}"
+                    );
+                }
+                assert_eq!(pair.log_q(0.0)[size / 2], f64::NEG_INFINITY);
+            }
+        }
+    }
+}
+
 #[test]
 fn the_signal_to_noise_rule() {
     let all = references();

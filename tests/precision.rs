@@ -292,6 +292,8 @@ fn every_pair_against_50_digits() {
     let f64_digits = |e: &Errors| f64::max(1.0, 1e-5 / e.sd);
     at_most("alpha (f64)", 1e-10, &|e| e.alpha_64 / f64_digits(e));
     at_most("alpha of ESS balance (f64)", 1e-10, &|e| e.alpha_ess_64 / f64_digits(e));
+    at_most("K and log ESS (f64)", 1e-9, &|e| e.k_64);
+    at_most("log ESS (f32)", 2e-5, &|e| e.log_ess_32);
     at_most("alpha (f32)", 1e-6, &|e| e.alpha_32);
     at_most("q (f32)", 1e-6, &|e| e.q_32);
     at_most("K' (f32)", 1e-6, &|e| e.k1_32);

@@ -22,7 +22,7 @@ impl Temperature {
 
     fn check(&self) -> Result<()> {
         for (name, value) in [("policy", self.policy), ("target", self.target), ("mixture", self.mixture)] {
-            ensure!(value.is_finite() && value > 0.0, "the temperature of the {name} must be above 0: {value}");
+            ensure!((1e-6..=1e6).contains(&value), "the temperature of the {name} must lie in [1e-6, 1e6]: {value}");
         }
         Ok(())
     }
@@ -42,7 +42,8 @@ pub struct Drawn {
 /// Draws one token from q, by inversion of its cumulated probabilities at `uniform` in [0, 1).
 ///
 /// # Errors
-/// What makes the two rows no pair (see [`super::Pair::from_logits`]), a temperature that is not above 0.
+/// What makes the two rows no pair (see [`super::Pair::from_logits`]), a temperature outside of
+/// [1e-6, 1e6], a `uniform` outside of [0, 1).
 ///
 /// ```
 /// use qstar::mixture::{Rule, Temperature, draw};
@@ -53,6 +54,7 @@ pub struct Drawn {
 /// ```
 pub fn draw(policy: &[f32], target: &[f32], rule: &Rule, temperature: &Temperature, uniform: f64) -> Result<Drawn> {
     temperature.check()?;
+    ensure!((0.0..1.0).contains(&uniform), "a uniform number lies in [0, 1): {uniform}");
     let scaled = |row: &[f32], temperature: f64| -> Option<Vec<f32>> {
         (temperature != 1.0).then(|| row.iter().map(|&x| (f64::from(x) / temperature) as f32).collect())
     };
@@ -91,6 +93,9 @@ pub fn draw_rows(
         .collect()
 }
 
+/// Twice the least weight that the tail's vectors give.
+const FLOOR: f32 = 2.0 * f32::MIN_POSITIVE;
+
 /// The outcome at which the cumulated weights pass `uniform` of their total: the reference first, then the head,
 /// then the tail. Rounding at the very end falls back to the last outcome that has mass.
 fn invert(split: &Split, q: &Weighed, uniform: f64) -> usize {
@@ -119,7 +124,8 @@ fn invert(split: &Split, q: &Weighed, uniform: f64) -> usize {
         }
         let (from, weights) = split.tail_weights(q, block);
         for (outcome, &weight) in (from..).zip(&weights) {
-            if !split.in_tail(outcome) {
+            // What lies at the floor of f32 has no mass to speak of, and may have none at all.
+            if weight <= FLOOR || !split.in_tail(outcome) {
                 continue;
             }
             last = outcome;

@@ -113,7 +113,7 @@ impl Pair {
         (0..self.size())
             .map(|i| {
                 let (y, delta) = self.relative(i);
-                if y.is_finite() && delta.is_finite() { y + alpha * delta - log_w } else { f64::NEG_INFINITY }
+                if self.joint(i) { y + alpha * delta - log_w } else { f64::NEG_INFINITY }
             })
             .collect()
     }
@@ -150,6 +150,13 @@ impl Pair {
         match &self.rows {
             Rows::F32([policy, target]) => Snr::of(&self.split, policy, target, log_ref),
             Rows::F64([policy, target]) => Snr::of(&self.split, policy, target, log_ref),
+        }
+    }
+
+    fn joint(&self, outcome: usize) -> bool {
+        match &self.rows {
+            Rows::F32([policy, target]) => self.split.joint(policy, target, outcome),
+            Rows::F64([policy, target]) => self.split.joint(policy, target, outcome),
         }
     }
 

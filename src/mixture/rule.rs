@@ -28,7 +28,7 @@ pub enum Solver {
     Hermite(Start),
     /// Newton's steps, with bisection where a step would leave the bracket, until α is known to rounding.
     Newton(Start),
-    /// So many halvings of \[0, 1\]: the error of α is at most 2^−(rounds + 1).
+    /// So many halvings of \[0, 1\], at most 100: the error of α is at most 2^−(rounds + 1).
     Bisection(u32),
 }
 

@@ -31,7 +31,7 @@ impl Snr {
         let mut snr = Self { p: Vec::new(), t: Vec::new(), d: Vec::new(), r: Vec::new() };
         for i in 0..policy.len() {
             let (y, delta) = split.relative(policy, target, i);
-            if y.is_finite() && delta.is_finite() {
+            if split.joint(policy, target, i) {
                 let (log_p, log_t) = split.log_probs(y, delta);
                 snr.p.push(log_p.exp());
                 snr.t.push(log_t.exp());
@@ -68,7 +68,8 @@ impl Snr {
         let ratios: Vec<f64> = (0..=GRID).map(|i| self.ratio(point(i))).collect();
         let best = (0..=GRID).fold(0, |best, i| if ratios[i] > ratios[best] { i } else { best });
         let least = ratios.iter().fold(f64::INFINITY, |least, &x| least.min(x));
-        if ratios[best] - least <= FLAT * ratios[best] {
+        // Rows so certain that the policy has nothing else leave no noise to divide by.
+        if !ratios[best].is_finite() || ratios[best] - least <= FLAT * ratios[best] {
             return None;
         }
         let (mut low, mut high) = (point(best.saturating_sub(1)), point((best + 1).min(GRID)));

@@ -11,9 +11,11 @@ use super::tail::BLOCK;
 /// Draws a token from softmax(logits / temperature) by inversion at `uniform` in [0, 1); gives its log-probability.
 ///
 /// # Errors
-/// An empty row, NaN or +∞, a row without mass, a temperature that is not above 0.
+/// An empty row, NaN or +∞, a row without mass, a temperature outside of [1e-6, 1e6],
+/// a `uniform` outside of [0, 1).
 pub fn draw_softmax(logits: &[f32], temperature: f64, uniform: f64) -> Result<(u32, f64)> {
-    ensure!(temperature.is_finite() && temperature > 0.0, "the temperature must be above 0: {temperature}");
+    ensure!((1e-6..=1e6).contains(&temperature), "the temperature must lie in [1e-6, 1e6]: {temperature}");
+    ensure!((0.0..1.0).contains(&uniform), "a uniform number lies in [0, 1): {uniform}");
     let scale = std::f64::consts::LOG2_E / temperature;
     let arch = pulp::Arch::new();
     let top = arch.dispatch(Largest(logits));
@@ -57,7 +59,8 @@ pub fn draw_softmax_rows(
 
 fn invert(weights: &Weights, total: f64, uniform: f64) -> usize {
     let mut left = uniform * total;
-    let mut last = 0;
+    // The outcome with the most mass, should rounding leave none other.
+    let mut last = weights.logits.iter().position(|x| *x == weights.top).unwrap_or(0);
     for (block, &sum) in weights.blocks.iter().enumerate() {
         let is_last = block + 1 == weights.blocks.len();
         if left >= f64::from(sum) && !is_last {
@@ -139,5 +142,7 @@ impl pulp::WithSimd for &mut Weights<'_> {
 
 #[inline(always)]
 fn weigh<S: Simd>(simd: S, x: S::f32s, top: S::f32s, scale: S::f32s) -> S::f32s {
-    exp2(simd, simd.mul_f32s(simd.sub_f32s(x, top), scale))
+    let weight = exp2(simd, simd.mul_f32s(simd.sub_f32s(x, top), scale));
+    // The clamp in exp2 takes NaN for little: it must show in the sum.
+    simd.select_f32s(simd.equal_f32s(x, x), weight, x)
 }

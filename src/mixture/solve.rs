@@ -9,8 +9,9 @@ use super::{Moments, Rule, Solver, Start, table};
 /// Interpolation takes 1 to 6 evaluations; bisection inside it needs at most 60.
 const MAX_STEPS: u32 = 100;
 
-/// Below this variance of log p − log t the two distributions are the same in f64.
-const SAME: f64 = 1e-30;
+/// Below this variance of log p − log t, and its root as divergence, the two distributions are the same in f64. The
+/// variance alone does not tell: it is as small where each side has all its mass on an outcome of its own.
+const SAME: f64 = 1e-28;
 
 /// Newton's steps below this are taken: the quintic would be no better, and the rounding of K is in it.
 const NEAR: f64 = 1e-4;
@@ -22,7 +23,8 @@ pub enum Status {
     Ok,
     /// p = t: every α gives the same q, and the answer is 1/2.
     Same,
-    /// The supports differ so that no root lies in [0, 1]: α is the nearer end.
+    /// The supports differ so that no root lies in [0, 1]: α is the end with the smaller |K'|, and 1/2 where q is the
+    /// same for every α.
     NoRoot,
     /// The signal-to-noise ratio is the same for every α: α is q*'s.
     Flat,
@@ -113,6 +115,7 @@ impl Split {
 
     fn bisect(&self, rounds: u32) -> Root {
         let (mut low, mut high) = (0.0, 1.0);
+        let rounds = rounds.min(MAX_STEPS);
         for _ in 0..rounds {
             let middle = 0.5 * (low + high);
             if self.moments(&self.weigh(1.0, middle)).k1 > 0.0 { high = middle } else { low = middle }
@@ -228,12 +231,12 @@ impl Split {
         let tempered = temperature != 1.0;
         let q = if tempered { self.weigh(1.0 / temperature, alpha / temperature) } else { mixture };
         // E_q[log q] and, against it, E_q[log p] and E_q[log t].
-        let log_q = (q.y + alpha * q.delta) / temperature - q.log_w;
+        let log_q = q.a * q.y + q.b * q.delta - q.log_w;
         let (log_p, log_t) = self.log_probs(q.y, q.delta);
         let (kl_p, kl_t) =
             if tempered { (log_q - log_p, log_q - log_t) } else { (-(1.0 - alpha) * k1 - k, alpha * k1 - k) };
         let outside = |is_outside: bool, log_ess: f64| {
-            if is_outside { f64::NEG_INFINITY } else { log_ess.min(0.0) }
+            if is_outside { f64::NEG_INFINITY } else { -not_negative(-log_ess) }
         };
         let (ess_p, ess_t) = if tempered {
             let (a, b) = (2.0 - 1.0 / temperature, alpha / temperature);
@@ -250,15 +253,20 @@ impl Split {
             k1,
             k2,
             // Rounding may leave −1e-17 where the divergence is zero.
-            kl_p: kl_p.max(0.0),
-            kl_t: kl_t.max(0.0),
+            kl_p: not_negative(kl_p),
+            kl_t: not_negative(kl_t),
             log_ess_p: outside(self.p_outside, ess_p),
             log_ess_t: outside(self.t_outside, ess_t),
             entropy_p: self.entropy_p,
             entropy_t: self.entropy_t,
-            entropy_q: (-log_q).max(0.0),
+            entropy_q: not_negative(-log_q),
             total_variation,
         };
         (solution, q)
     }
+}
+
+/// Zero for what rounding left below it. Unlike `max`, it keeps a NaN: a wrong number must not look like a perfect one.
+pub(super) fn not_negative(x: f64) -> f64 {
+    if x < 0.0 { 0.0 } else { x }
 }

@@ -9,7 +9,8 @@ use anyhow::{Result, ensure};
 
 use super::Moments;
 use super::head::{self, Head};
-use super::support::Support;
+use super::solve::not_negative;
+use super::support::{NOTHING, Support};
 use super::tail::{self, BLOCK, Tail};
 
 /// An outcome with more than this share of the mass of p or of t belongs to the head.
@@ -48,6 +49,8 @@ const FAR: f64 = 16.0;
 pub(super) struct Split {
     pub size: usize,
     pub reference: usize,
+    /// The least logits that count as mass.
+    least: [f64; 2],
     pub head: Head,
     tail: Tail,
     /// What is taken from every difference of logits; the reference's δ.
@@ -125,6 +128,7 @@ impl Split {
         self.zero = zero.map_or(d, |zero| zero.clamp(d - FAR, d + FAR));
         self.reference_delta = d - self.zero;
         (self.p_outside, self.t_outside) = (false, false);
+        self.least = [f64::NEG_INFINITY; 2];
     }
 
     /// One reading of rows of finite logits, around a reference taken from their first block. False where the
@@ -145,7 +149,10 @@ impl Split {
         self.tail.fill(policy, target, reference, zero);
         let (target_sums, policy_sums) = self.tail_ends();
         let tops = self.tail_tops();
-        if !target_sums.iter().chain(&policy_sums).all(|x| x.is_finite()) || tops.iter().any(|&x| x > tail::NO_SHIFT) {
+        let furthest = self.tail.ends.iter().fold(0.0f32, |far, ends| far.max(ends.furthest));
+        let finite = target_sums.iter().chain(&policy_sums).all(|x| x.is_finite());
+        // A δ that large is a mask on one side.
+        if !finite || furthest > -tail::NO_MASS || tops.iter().any(|&x| x > tail::NO_SHIFT) {
             return false;
         }
         for sums in [target_sums, policy_sums] {
@@ -160,6 +167,9 @@ impl Split {
         if self.is_torn_apart(target_sums[0], policy_sums[0]) {
             return false;
         }
+        let in_nats = tops.map(|bits| bits * std::f64::consts::LN_2);
+        let top_p = f64::from(policy[reference]) + in_nats[1] - self.reference_delta;
+        self.least = [top_p, f64::from(target[reference]) + in_nats[0]].map(|top| top - NOTHING);
         self.finish(Vec::new(), Vec::new(), false);
         true
     }
@@ -193,6 +203,7 @@ impl Split {
         if self.is_torn_apart(target_sums[0], policy_sums[0]) {
             return self.fill_head(policy, target);
         }
+        self.least = support.least;
         let (p_only, t_only) = support.outside(policy, target, self.reference_delta);
         self.finish(p_only, t_only, true);
         Ok(())
@@ -235,6 +246,7 @@ impl Split {
             let (y, delta) = self.relative(policy, target, i);
             self.head.push(i, y, delta);
         }
+        self.least = support.least;
         let (p_only, t_only) = support.outside(policy, target, self.reference_delta);
         self.finish(p_only, t_only, true);
         Ok(())
@@ -315,7 +327,7 @@ impl Split {
             let entropy = log_z - (sums[3] + outside_exponent) / (sums[0] + outside);
             let (mean, variance) = mean_and_variance(sums);
             let z = if shift == 0.0 { sums[0] + outside } else { f64::INFINITY };
-            (log_z, entropy.max(0.0), Moments { k: joint_mass, k1: mean, k2: variance }, z)
+            (log_z, not_negative(entropy), Moments { k: joint_mass, k1: mean, k2: variance }, z)
         };
         let (log_z_t, entropy_t, mut at_0, z_t) = side(0.0, tail_t, &t_only, self.tops[0]);
         let (log_z_p, entropy_p, mut at_1, z_p) = side(1.0, tail_p, &p_only, self.tops[1]);
@@ -334,7 +346,7 @@ impl Split {
         self.log_w_t = log_z_t + at_0.k;
         let in_head = self.head.delta.iter().fold(0.0f64, |far, x| far.max(x.abs()));
         let in_tail = self.tail.ends.iter().fold(0.0f32, |far, ends| far.max(ends.furthest));
-        self.furthest = in_head.max(f64::from(in_tail) * std::f64::consts::LN_2);
+        self.furthest = in_head.max(f64::from(in_tail) * std::f64::consts::LN_2).max(self.reference_delta.abs());
     }
 
     /// Σ (e^(y + b δ) − e^y), without cancellation where δ is small.
@@ -345,6 +357,9 @@ impl Split {
 
     /// Sums at weights exp(a y + b δ); with a = 1 and b = α these are the weights of q_α.
     pub fn weigh(&self, a: f64, b: f64) -> Weighed {
+        // The tail's vectors take a and b in f32. Where they are large everything else takes the same numbers.
+        let in_f32 = |x: f64| if self.is_f64() || a == 1.0 { x } else { f64::from(x as f32) };
+        let (a, b) = (in_f32(a), in_f32(b));
         let between = a == 1.0 && (0.0..=1.0).contains(&b);
         // Between the ends no exponent is above the mean of theirs.
         let bound = if between { (1.0 - b) * self.tops[0] + b * self.tops[1] } else { f64::INFINITY };
@@ -353,8 +368,9 @@ impl Split {
             0.0
         } else {
             let top = if self.tail.y.is_empty() { f64::NEG_INFINITY } else { self.tail.top(a, b) / bits };
-            let top = top.max(self.head.top(a, b)).max(b * self.reference_delta).max(0.0);
-            if top > head::NO_SHIFT { top } else { 0.0 }
+            let top = top.max(self.head.top(a, b)).max(b * self.reference_delta);
+            // A whole number of bits is exact in f32, too.
+            if top.abs() > head::NO_SHIFT { (top * bits).round() / bits } else { 0.0 }
         };
         let (tail, blocks) = if self.tail.y.is_empty() {
             Default::default()
@@ -426,6 +442,11 @@ impl Split {
         (y + delta - self.log_z_p, y - self.log_z_t)
     }
 
+    /// Whether an outcome has mass on both sides.
+    pub fn joint<T: Copy + Into<f64>>(&self, policy: &[T], target: &[T], outcome: usize) -> bool {
+        policy[outcome].into() > self.least[0] && target[outcome].into() > self.least[1]
+    }
+
     /// y and δ of an outcome of the joint support, with all digits.
     pub fn relative<T: Copy + Into<f64>>(&self, policy: &[T], target: &[T], outcome: usize) -> (f64, f64) {
         let (p, t): (f64, f64) = (policy[outcome].into(), target[outcome].into());
@@ -493,7 +514,7 @@ fn add(sums: &mut [f64; 4], more: [f64; 4]) {
 /// Mean and variance of δ.
 fn mean_and_variance([w, wd, wdd, _]: [f64; 4]) -> (f64, f64) {
     let mean = wd / w;
-    (mean, (wdd / w - mean * mean).max(0.0))
+    (mean, not_negative(wdd / w - mean * mean))
 }
 
 fn same_length(policy: usize, target: usize) -> Result<()> {

@@ -5,8 +5,8 @@ use pulp::Simd;
 
 use super::tail::BLOCK;
 
-/// Logits this far below the largest of their row are taken for −∞: what a mask of f32::MIN or −1e10 means.
-const NOTHING: f64 = 1e10;
+/// Logits this far below the largest of their row are taken for −∞: what a mask of f32::MIN or −1e9 means.
+pub(super) const NOTHING: f64 = 1e8;
 
 /// Which outcomes have mass.
 pub(super) struct Support {
@@ -15,7 +15,7 @@ pub(super) struct Support {
     /// Whether every outcome has mass on both sides.
     pub everything: bool,
     /// The least logit that counts as mass, and the largest logit, of each row.
-    least: [f64; 2],
+    pub least: [f64; 2],
     tops: [f64; 2],
 }
 

@@ -9,7 +9,7 @@ use super::split::Split;
 use super::{Rule, Solver, Start};
 use crate::seed::{self, Purpose};
 
-/// Cells of one nat of each entropy, and of one nat of log KL from e^−12 on.
+/// Cells of one nat of each entropy, and of one nat of log KL from e^−9 on.
 const CELLS: usize = 13;
 const LOWEST_LOG_KL: f64 = -9.0;
 

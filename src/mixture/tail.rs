@@ -105,7 +105,7 @@ impl Tail {
             || {
                 for ((&p, &t), (y, delta)) in rows {
                     let t = f64::from(t);
-                    *y = ((t - t_reference) * log2_e) as f32;
+                    *y = f64::max((t - t_reference) * log2_e, f64::from(NO_MASS)) as f32;
                     *delta = (((f64::from(p) - t) - zero) * log2_e) as f32;
                 }
             },
@@ -241,13 +241,15 @@ fn fill_block<S: Simd>(
 ) -> EndSums {
     let log2_e = simd.splat_f32s(std::f32::consts::LOG2_E);
     let (t_reference, zero) = (simd.splat_f32s(t_reference), simd.splat_f32s(zero));
+    let no_mass = simd.splat_f32s(NO_MASS);
     let (mut target, mut policy) = (Running::new(simd), Running::new(simd));
     let mut top = [simd.splat_f32s(f32::NEG_INFINITY); 2];
     let mut furthest = simd.splat_f32s(0.0);
     let rows = S::as_simd_f32s(rows[0]).0.iter().zip(S::as_simd_f32s(rows[1]).0);
     let parts = S::as_mut_simd_f32s(y).0.iter_mut().zip(S::as_mut_simd_f32s(delta).0);
     for ((&p, &t), (y, delta)) in rows.zip(parts) {
-        let exponent = simd.mul_f32s(simd.sub_f32s(t, t_reference), log2_e);
+        // A mask on both sides has a δ of zero; its exponent must not weigh in sums. A NaN stays one in δ.
+        let exponent = simd.max_f32s(simd.mul_f32s(simd.sub_f32s(t, t_reference), log2_e), no_mass);
         let d = simd.mul_f32s(simd.sub_f32s(simd.sub_f32s(p, t), zero), log2_e);
         (*y, *delta) = (exponent, d);
         let z = simd.add_f32s(exponent, d);

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::nn::Gelu;
+
 /// The configuration of a causal language model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "model_type", rename_all = "lowercase")]
@@ -46,18 +48,10 @@ pub struct Gpt2Config {
     #[serde(default = "default_norm_eps")]
     pub layer_norm_epsilon: f64,
     #[serde(default)]
-    pub activation_function: Gpt2Activation,
+    pub activation_function: Gelu,
     /// The standard deviation of fresh weights.
     #[serde(default = "default_initializer_range")]
     pub initializer_range: f64,
-}
-
-/// The activations that are honoured; another one is an error of the reader.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Gpt2Activation {
-    #[default]
-    GeluNew,
 }
 
 impl Default for Gpt2Config {
@@ -70,7 +64,7 @@ impl Default for Gpt2Config {
             n_layer: 12,
             n_head: 12,
             layer_norm_epsilon: default_norm_eps(),
-            activation_function: Gpt2Activation::GeluNew,
+            activation_function: Gelu::Tanh,
             initializer_range: default_initializer_range(),
         }
     }

@@ -5,17 +5,17 @@ mod gpt2;
 mod llama;
 mod llama2_c;
 mod load;
+mod network;
 
 use anyhow::{Context, Result};
-use candle_core::{DType, Tensor};
+use candle_core::DType;
 
 pub use config::{Config, Gpt2Config, LlamaConfig};
-use gpt2::Gpt2;
-use llama::Llama;
 pub use llama2_c::read_llama2_c;
 pub use load::{hub_file, load_folder, save_folder};
+pub use network::Network;
 
-use crate::nn::{Heads, KvCache, Params};
+use crate::nn::Params;
 
 /// A causal language model: its variables, and the network that reads them.
 ///
@@ -51,13 +51,18 @@ impl LanguageModel {
     /// # Errors
     /// A missing weight, a surplus one, a wrong shape: the weight is named.
     pub fn from_params(config: Config, params: Params) -> Result<Self> {
-        let network = Network::build(&config, &params, true)?;
+        let network = build(&config, &params, true)?;
         Ok(Self { config, params, network })
+    }
+
+    /// Keeps of every block only its input for the way back and computes the rest again there: less memory, more time.
+    pub fn recompute(&mut self, recompute: bool) {
+        self.network.recompute = recompute;
     }
 
     /// A view that shares the variables' memory and records no gradients: for rollouts and references.
     pub fn frozen(&self) -> Result<Network> {
-        Network::build(&self.config, &self.params, false)
+        build(&self.config, &self.params, false)
     }
 
     /// A copy with variables of its own.
@@ -71,49 +76,12 @@ impl LanguageModel {
     }
 }
 
-/// The layers of a model, built from tensors.
-pub enum Network {
-    Gpt2(Gpt2),
-    Llama(Llama),
+fn build(config: &Config, params: &Params, trainable: bool) -> Result<Network> {
+    let weights = params.weights(trainable);
+    let network = match config {
+        Config::Gpt2(c) => gpt2::network(c, &weights)?,
+        Config::Llama(c) => llama::network(c, &weights)?,
+    };
+    weights.finish().context("the weights do not fit the configuration")?;
+    Ok(network)
 }
-
-impl Network {
-    fn build(config: &Config, params: &Params, trainable: bool) -> Result<Self> {
-        let weights = params.weights(trainable);
-        let network = match config {
-            Config::Gpt2(c) => Network::Gpt2(Gpt2::new(c, &weights)?),
-            Config::Llama(c) => Network::Llama(Llama::new(c, &weights)?),
-        };
-        weights.finish().context("the weights do not fit the configuration")?;
-        Ok(network)
-    }
-
-    /// Ids `[B, T]` (u32, padded on the right) to hidden states `[B, T, C]` after the final norm.
-    /// With a cache the tokens continue the rows that it holds; the caller advances it.
-    pub fn hidden(&self, ids: &Tensor, cache: Option<&mut KvCache>) -> candle_core::Result<Tensor> {
-        match self {
-            Network::Gpt2(net) => net.hidden(ids, cache),
-            Network::Llama(net) => net.hidden(ids, cache),
-        }
-    }
-
-    /// Hidden states `[.., C]` to logits `[.., V]`.
-    pub fn logits(&self, hidden: &Tensor) -> candle_core::Result<Tensor> {
-        match self {
-            Network::Gpt2(net) => net.logits(hidden),
-            Network::Llama(net) => net.logits(hidden),
-        }
-    }
-
-    /// An empty cache for `batch` rows of up to `capacity` tokens.
-    pub fn cache(&self, batch: usize, capacity: usize) -> KvCache {
-        let (layers, heads) = match self {
-            Network::Gpt2(net) => net.shape(),
-            Network::Llama(net) => net.shape(),
-        };
-        KvCache::new(layers, heads, batch, capacity)
-    }
-}
-
-/// What a network tells its cache.
-type CacheShape = (usize, Heads);
