@@ -8,7 +8,7 @@ mod load;
 mod network;
 
 use anyhow::{Context, Result};
-use candle_core::DType;
+use candle_core::{DType, Device};
 
 pub use config::{Config, Gpt2Config, LlamaConfig};
 pub use llama2_c::read_llama2_c;
@@ -73,6 +73,11 @@ impl LanguageModel {
     /// A copy in another precision; f64 is for checking gradients.
     pub fn to_dtype(&self, dtype: DType) -> Result<Self> {
         Self::from_params(self.config.clone(), self.params.copy(dtype)?)
+    }
+
+    /// A copy on a device, in its precision.
+    pub fn to_device(&self, device: &Device) -> Result<Self> {
+        Self::from_params(self.config.clone(), self.params.to_device(device)?)
     }
 }
 

@@ -4,6 +4,7 @@ use anyhow::{Result, ensure};
 use candle_core::{Device, Tensor};
 
 use crate::models::Network;
+use crate::nn::select_rows;
 
 /// A batch of sequences, padded on the right, of which only the response tokens count.
 pub struct Sequences {
@@ -59,7 +60,7 @@ impl Sequences {
 
     /// Hidden states that predict the response tokens, `[N, C]`.
     pub fn hidden(&self, network: &Network) -> candle_core::Result<Tensor> {
-        network.hidden(&self.ids, None)?.flatten_to(1)?.index_select(&self.places, 0)
+        select_rows(&network.hidden(&self.ids, None)?.flatten_to(1)?, &self.places)
     }
 
     /// log π of every response token, `[N]`, from their hidden states.

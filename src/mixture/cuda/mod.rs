@@ -35,13 +35,9 @@
 
 mod launch;
 
-use std::collections::HashMap;
-use std::sync::{LazyLock, Mutex};
-
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use candle_core::cuda_backend::cudarc::driver::sys::CUfunction_attribute_enum as Attribute;
 use candle_core::cuda_backend::cudarc::driver::{CudaSlice, DeviceRepr, LaunchConfig, PushKernelArg};
-use candle_core::cuda_backend::cudarc::nvrtc::{CompileError, CompileOptions, compile_ptx_with_opts};
 use candle_core::cuda_backend::{CudaDevice, CudaStorageSlice};
 use candle_core::{DType, Device, Storage, Tensor};
 
@@ -49,6 +45,7 @@ pub use launch::Launch;
 
 use super::batch::solve_row;
 use super::{Rule, Solution, Solver, Start, Status};
+use crate::nvrtc::Program;
 use launch::Gpu;
 
 const SOURCE: &str = concat!(
@@ -171,7 +168,7 @@ impl Batch<'_> {
         if self.rows == 0 {
             return Ok(solutions);
         }
-        let (module, ptx) = self.launch.compiled(dtype, self.gpu.capability)?;
+        let (module, ptx) = self.launch.program(dtype)?.compiled(self.gpu.capability)?;
         let function = self.device.get_or_load_custom_func("solve_rows", &module, ptx)?;
         let bytes = self.launch.shared_bytes(self.vocabulary);
         function
@@ -199,42 +196,22 @@ impl Launch {
     /// # Errors
     /// What the compiler says.
     pub fn compile(&self, dtype: DType, capability: (i32, i32)) -> Result<String> {
+        self.program(dtype)?.compile(capability)
+    }
+
+    fn program(&self, dtype: DType) -> Result<Program> {
         let element = match dtype {
             DType::F32 => "F32",
             DType::F16 => "F16",
             DType::BF16 => "BF16",
             other => bail!("the kernel reads f32, f16 and bf16, not {other:?}"),
         };
-        let options = CompileOptions {
-            options: vec![
-                "--std=c++17".to_string(),
-                format!("--gpu-architecture=compute_{}{}", capability.0, capability.1),
-                format!("-DELEMENT={element}"),
-                format!("-DCLUSTER_SIZE={}", self.cluster),
-                format!("-DCACHE={}", self.cached),
-            ],
-            name: Some("kernel.cu".to_string()),
-            ..Default::default()
-        };
-        let ptx = compile_ptx_with_opts(SOURCE, options).map_err(|error| match error {
-            CompileError::CompileError { log, .. } => anyhow!("NVRTC: {}", log.to_string_lossy()),
-            other => anyhow!("NVRTC: {other}"),
-        })?;
-        Ok(ptx.to_src())
-    }
-
-    /// The module's name and PTX, compiled once in a process.
-    fn compiled(&self, dtype: DType, capability: (i32, i32)) -> Result<(String, &'static str)> {
-        static COMPILED: LazyLock<Mutex<HashMap<String, &'static str>>> = LazyLock::new(Mutex::default);
-        let name = format!("solve_rows {dtype:?} {} {} {capability:?}", self.cluster, self.cached);
-        let mut compiled = COMPILED.lock().expect("no thread ends while it compiles");
-        if let Some(ptx) = compiled.get(&name) {
-            return Ok((name, ptx));
-        }
-        // There are a few of these, and they are needed as long as the process lives.
-        let ptx: &'static str = self.compile(dtype, capability)?.leak();
-        compiled.insert(name.clone(), ptx);
-        Ok((name, ptx))
+        let defines = vec![
+            ("ELEMENT", element.to_string()),
+            ("CLUSTER_SIZE", self.cluster.to_string()),
+            ("CACHE", self.cached.to_string()),
+        ];
+        Ok(Program { file: "kernel.cu", source: SOURCE, defines })
     }
 }
 
