@@ -12,7 +12,7 @@ mod rope_scaling;
 mod score;
 
 use anyhow::{Context, Result};
-use candle_core::DType;
+use candle_core::{DType, Device};
 
 pub use config::{Config, Gpt2Config, GptNeoxConfig, LlamaConfig, RopeScaling};
 pub use llama2_c::read_llama2_c;
@@ -105,6 +105,11 @@ impl LanguageModel {
             None => self.params.digest(),
             Some(adapted) => Ok(format!("{}+{}", adapted.base.digest()?, self.params.digest()?)),
         }
+    }
+
+    /// A copy on a device, in its precision.
+    pub fn to_device(&self, device: &Device) -> Result<Self> {
+        Self::from_params(self.config.clone(), self.params.to_device(device)?)
     }
 }
 
