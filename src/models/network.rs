@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use candle_core::{Device, Tensor};
 
-use crate::nn::{self, Embedding, Heads, KvCache, LayerNorm, Linear, Mask, RmsNorm, TokenLogProbs, Traced, Weights};
+use crate::nn::{
+    self, Embedding, Heads, KvCache, LayerNorm, Linear, LinearShape, Mask, RmsNorm, TokenLogProbs, Traced, Weights,
+};
 
 /// The layers of a causal language model.
 pub struct Network {
@@ -15,10 +17,38 @@ pub struct Network {
     norm: Norm,
     head: Linear,
     heads: Heads,
+    linears: Vec<LinearShape>,
     /// Whether gradients are asked for.
     trained: bool,
     /// Whether blocks are computed again on the way back instead of being kept.
     pub(super) recompute: bool,
+}
+
+/// What the hidden states are mapped to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum OutputHead {
+    /// Logits over the vocabulary.
+    Vocabulary,
+    /// One score: `score.weight`, without a bias.
+    Score,
+}
+
+impl OutputHead {
+    /// `untied` names the vocabulary's weight where it is not the embedding's.
+    pub fn linear(
+        self,
+        weights: &Weights,
+        tokens: &Embedding,
+        untied: Option<&str>,
+        vocab_size: usize,
+        width: usize,
+    ) -> anyhow::Result<Linear> {
+        match (self, untied) {
+            (OutputHead::Score, _) => weights.linear("score", width, 1, false),
+            (OutputHead::Vocabulary, Some(name)) => weights.linear(name, width, vocab_size, false),
+            (OutputHead::Vocabulary, None) => Ok(tokens.head()),
+        }
+    }
 }
 
 /// One layer: `[B, T, C]` to `[B, T, C]`.
@@ -79,7 +109,7 @@ impl Network {
         heads: Heads,
     ) -> Self {
         let (trained, recompute) = (weights.are_trained(), false);
-        Self { tokens, positions, blocks, norm, head, heads, trained, recompute }
+        Self { tokens, positions, blocks, norm, head, heads, linears: weights.linears(), trained, recompute }
     }
 
     /// Where the model lies.
@@ -110,6 +140,11 @@ impl Network {
         nn::block(&x, self.recompute, move |x| norm.forward(x))
     }
 
+    /// The hidden states at `places` (u32 `[N]`) of the flattened `[B·T]`: `[N, C]`.
+    pub fn hidden_at(&self, ids: &Tensor, places: &Tensor) -> candle_core::Result<Tensor> {
+        nn::select_rows(&self.hidden(ids, None)?.flatten_to(1)?, places)
+    }
+
     /// Hidden states `[.., C]` to logits `[.., V]`.
     pub fn logits(&self, hidden: &Tensor) -> candle_core::Result<Tensor> {
         self.head.apply(hidden)
@@ -118,6 +153,11 @@ impl Network {
     /// Log-probabilities of `ids`, and entropies, from the hidden states `[N, C]` that predict them.
     pub fn log_probs(&self, hidden: &Tensor, ids: &[u32]) -> candle_core::Result<TokenLogProbs> {
         nn::token_log_probs(hidden, &self.head, ids, self.recompute)
+    }
+
+    /// The linear maps, by the hub's names. A tied head is not among them.
+    pub fn linears(&self) -> &[LinearShape] {
+        &self.linears
     }
 
     /// An empty cache for `batch` rows of up to `capacity` tokens.

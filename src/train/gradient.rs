@@ -108,7 +108,7 @@ fn squared_norm(x: &Tensor) -> candle_core::Result<f64> {
         let piece = |x: &[T]| {
             simd::dispatch(
                 #[inline(always)]
-                || simd::sum(x.len(), |i| x[i] * x[i]).into_f64(),
+                || simd::sum([x], |[x]| x * x).into_f64(),
             )
         };
         x.par_chunks(PIECE).map(piece).collect::<Vec<_>>().into_iter().sum()

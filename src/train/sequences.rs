@@ -4,7 +4,6 @@ use anyhow::{Result, ensure};
 use candle_core::{Device, Tensor};
 
 use crate::models::Network;
-use crate::nn::select_rows;
 
 /// A batch of sequences, padded on the right, of which only the response tokens count.
 pub struct Sequences {
@@ -60,7 +59,7 @@ impl Sequences {
 
     /// Hidden states that predict the response tokens, `[N, C]`.
     pub fn hidden(&self, network: &Network) -> candle_core::Result<Tensor> {
-        select_rows(&network.hidden(&self.ids, None)?.flatten_to(1)?, &self.places)
+        network.hidden_at(&self.ids, &self.places)
     }
 
     /// log π of every response token, `[N]`, from their hidden states.
