@@ -91,8 +91,7 @@ impl CustomOp1 for HeadLogProbs {
                 Arg::Int(width),
             ];
             launch("logits_gradient", logits.dtype(), logits.device(), [n, THREADS], &args)?;
-            self.head.add_gradient(&hidden, &logits)?;
-            parts.push(self.head.multiply_back(&logits)?);
+            parts.push(self.head.go_back(&hidden, &logits)?);
         }
         Ok(Some(Tensor::cat(&parts, 0)?))
     }
