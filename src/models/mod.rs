@@ -109,7 +109,8 @@ impl LanguageModel {
 
     /// A copy on a device, in its precision.
     pub fn to_device(&self, device: &Device) -> Result<Self> {
-        Self::from_params(self.config.clone(), self.params.to_device(device)?)
+        let adapted = self.adapted.as_ref().map(|adapted| adapted.to_device(device)).transpose()?;
+        Self::build(self.config.clone(), self.params.to_device(device)?, adapted)
     }
 }
 
