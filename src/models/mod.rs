@@ -1,6 +1,10 @@
-//! Causal language models: configuration, weights, network.
+//! Causal language models, and encoders with a reward head: configuration, weights, network.
 
 mod config;
+pub(crate) mod deberta_v2;
+pub(crate) mod distilbert;
+mod encoder;
+mod encoder_config;
 mod gpt2;
 mod llama;
 mod llama2_c;
@@ -11,6 +15,8 @@ use anyhow::{Context, Result};
 use candle_core::DType;
 
 pub use config::{Config, Gpt2Config, LlamaConfig};
+pub use encoder::Encoder;
+pub use encoder_config::{DebertaV2Config, DistilBertConfig, PositionTerm, RelativeNorm};
 pub use llama2_c::read_llama2_c;
 pub use load::{hub_file, load_folder, save_folder};
 pub use network::Network;
