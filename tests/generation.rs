@@ -2,7 +2,7 @@
 
 use candle_core::{Device, Tensor};
 use qstar::method::QSTAR;
-use qstar::models::{Config, Gpt2Config, LanguageModel, LlamaConfig};
+use qstar::models::{Config, Gpt2Config, LanguageModel, LlamaConfig, RopeScaling};
 use qstar::rollout::{Proposal, Response, Sampler};
 use qstar::seed::Purpose;
 use qstar::train::Sequences;
@@ -25,9 +25,14 @@ fn models(seed: u64) -> Vec<LanguageModel> {
         num_hidden_layers: 2,
         num_attention_heads: 6,
         num_key_value_heads: 2,
+        head_dim: 8,
         rms_norm_eps: 1e-5,
         rope_theta: 10_000.0,
+        rope_scaling: RopeScaling::None,
+        attention_bias: false,
+        mlp_bias: false,
         tie_word_embeddings: true,
+        initializer_range: 0.02,
     };
     [Config::Gpt2(gpt2), Config::Llama(llama)].map(|config| LanguageModel::new(config, seed).unwrap()).into()
 }

@@ -3,7 +3,7 @@
 //! In f64: a central difference with step h has an error of order h², far below what is asked.
 
 use candle_core::{DType, Device, Tensor, Var};
-use qstar::models::{Config, Gpt2Config, LanguageModel, LlamaConfig};
+use qstar::models::{Config, Gpt2Config, LanguageModel, LlamaConfig, RopeScaling};
 use qstar::nn::{self, Embedding, Gelu, GradientSum, Heads, LayerNorm, Linear, Mask, RmsNorm, Rope, Traced, Weight};
 use qstar::train::Sequences;
 
@@ -28,9 +28,14 @@ fn llama() -> Config {
         num_hidden_layers: 2,
         num_attention_heads: 4,
         num_key_value_heads: 2,
+        head_dim: 4,
         rms_norm_eps: 1e-5,
         rope_theta: 100.0,
+        rope_scaling: RopeScaling::None,
+        attention_bias: false,
+        mlp_bias: false,
         tie_word_embeddings: false,
+        initializer_range: 0.02,
     })
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::Result;
 
 use super::Gpt2Config;
-use super::network::{Block, Network, Norm, Sight};
+use super::network::{Block, Head, Network, Norm, Sight};
 use crate::nn::{Gelu, Heads, LayerNorm, Linear, Params, Traced, Weights};
 
 struct Gpt2Block {
@@ -30,14 +30,14 @@ impl Block for Gpt2Block {
 
 impl Gpt2Block {
     fn new(config: &Gpt2Config, weights: &Weights, name: &str) -> Result<Self> {
-        let (width, eps) = (config.n_embd, config.layer_norm_epsilon);
+        let (width, inner, eps) = (config.n_embd, config.inner(), config.layer_norm_epsilon);
         Ok(Self {
             ln_1: weights.layer_norm(&format!("{name}.ln_1"), width, eps)?,
             c_attn: weights.conv1d(&format!("{name}.attn.c_attn"), width, 3 * width)?,
             attn_proj: weights.conv1d(&format!("{name}.attn.c_proj"), width, width)?,
             ln_2: weights.layer_norm(&format!("{name}.ln_2"), width, eps)?,
-            c_fc: weights.conv1d(&format!("{name}.mlp.c_fc"), width, 4 * width)?,
-            mlp_proj: weights.conv1d(&format!("{name}.mlp.c_proj"), 4 * width, width)?,
+            c_fc: weights.conv1d(&format!("{name}.mlp.c_fc"), width, inner)?,
+            mlp_proj: weights.conv1d(&format!("{name}.mlp.c_proj"), inner, width)?,
             heads: heads(config),
             gelu: config.activation_function,
         })
@@ -49,7 +49,7 @@ fn heads(config: &Gpt2Config) -> Heads {
     Heads { query: n, kv: n, dim: config.n_embd / n, interleaved: false }
 }
 
-pub fn network(config: &Gpt2Config, weights: &Weights) -> Result<Network> {
+pub fn network(config: &Gpt2Config, weights: &Weights, head: Head) -> Result<Network> {
     let tokens = weights.embedding("transformer.wte", config.vocab_size, config.n_embd)?;
     let positions = weights.embedding("transformer.wpe", config.n_positions, config.n_embd)?;
     let mut blocks: Vec<Arc<dyn Block>> = Vec::new();
@@ -57,15 +57,15 @@ pub fn network(config: &Gpt2Config, weights: &Weights) -> Result<Network> {
         blocks.push(Arc::new(Gpt2Block::new(config, weights, &format!("transformer.h.{i}"))?));
     }
     let norm = weights.layer_norm("transformer.ln_f", config.n_embd, config.layer_norm_epsilon)?;
-    // The output head is the token embedding.
-    let head = tokens.head();
+    let untied = (!config.tie_word_embeddings).then_some("lm_head");
+    let head = head.linear(weights, &tokens, untied, config.vocab_size, config.n_embd)?;
     let positions = Some((positions, config.n_positions));
     Ok(Network::new(weights, tokens, positions, blocks, Norm::Layer(norm), head, heads(config)))
 }
 
 /// Fresh weights: N(0, initializer_range²), the two projections into the residual stream divided by sqrt(2·layers).
 pub fn initialise(config: &Gpt2Config, seed: u64) -> Result<Params> {
-    let (width, sd) = (config.n_embd, config.initializer_range as f32);
+    let (width, inner, sd) = (config.n_embd, config.inner(), config.initializer_range as f32);
     let mut params = Params::default();
     params.add_normal("transformer.wte.weight", &[config.vocab_size, width], sd, seed)?;
     params.add_normal("transformer.wpe.weight", &[config.n_positions, width], sd, seed)?;
@@ -76,8 +76,8 @@ pub fn initialise(config: &Gpt2Config, seed: u64) -> Result<Params> {
         for (part, input, output, sd) in [
             ("attn.c_attn", width, 3 * width, sd),
             ("attn.c_proj", width, width, residual_sd),
-            ("mlp.c_fc", width, 4 * width, sd),
-            ("mlp.c_proj", 4 * width, width, residual_sd),
+            ("mlp.c_fc", width, inner, sd),
+            ("mlp.c_proj", inner, width, residual_sd),
         ] {
             params.add_normal(&format!("{block}.{part}.weight"), &[input, output], sd, seed)?;
             params.add_constant(&format!("{block}.{part}.bias"), &[output], 0.0)?;
@@ -87,6 +87,9 @@ pub fn initialise(config: &Gpt2Config, seed: u64) -> Result<Params> {
     for name in norms {
         params.add_constant(&format!("{name}.weight"), &[width], 1.0)?;
         params.add_constant(&format!("{name}.bias"), &[width], 0.0)?;
+    }
+    if !config.tie_word_embeddings {
+        params.add_normal("lm_head.weight", &[config.vocab_size, width], sd, seed)?;
     }
     Ok(params)
 }

@@ -6,10 +6,8 @@ use std::sync::Arc;
 use anyhow::Result;
 
 use super::LlamaConfig;
-use super::network::{Block, Network, Norm, Sight};
+use super::network::{Block, Head, Network, Norm, Sight};
 use crate::nn::{self, Heads, Linear, Params, RmsNorm, Rope, Traced, Weights};
-
-const INIT_SD: f32 = 0.02;
 
 struct LlamaBlock {
     input_layernorm: RmsNorm,
@@ -44,18 +42,20 @@ impl LlamaBlock {
         let (width, inner, eps) = (config.hidden_size, config.intermediate_size, config.rms_norm_eps);
         let heads = heads(config);
         let kv_width = heads.kv * heads.dim;
-        let linear =
-            |part: &str, input: usize, output: usize| weights.linear(&format!("{name}.{part}"), input, output, false);
+        let linear = |part: &str, input: usize, output: usize, bias: bool| {
+            weights.linear(&format!("{name}.{part}"), input, output, bias)
+        };
+        let (attention_bias, mlp_bias) = (config.attention_bias, config.mlp_bias);
         Ok(Self {
             input_layernorm: weights.rms_norm(&format!("{name}.input_layernorm"), width, eps)?,
-            q_proj: linear("self_attn.q_proj", width, heads.width())?,
-            k_proj: linear("self_attn.k_proj", width, kv_width)?,
-            v_proj: linear("self_attn.v_proj", width, kv_width)?,
-            o_proj: linear("self_attn.o_proj", heads.width(), width)?,
+            q_proj: linear("self_attn.q_proj", width, heads.width(), attention_bias)?,
+            k_proj: linear("self_attn.k_proj", width, kv_width, attention_bias)?,
+            v_proj: linear("self_attn.v_proj", width, kv_width, attention_bias)?,
+            o_proj: linear("self_attn.o_proj", heads.width(), width, attention_bias)?,
             post_attention_layernorm: weights.rms_norm(&format!("{name}.post_attention_layernorm"), width, eps)?,
-            gate_proj: linear("mlp.gate_proj", width, inner)?,
-            up_proj: linear("mlp.up_proj", width, inner)?,
-            down_proj: linear("mlp.down_proj", inner, width)?,
+            gate_proj: linear("mlp.gate_proj", width, inner, mlp_bias)?,
+            up_proj: linear("mlp.up_proj", width, inner, mlp_bias)?,
+            down_proj: linear("mlp.down_proj", inner, width, mlp_bias)?,
             heads,
             rope: rope.clone(),
         })
@@ -64,50 +64,53 @@ impl LlamaBlock {
 
 fn heads(config: &LlamaConfig) -> Heads {
     let query = config.num_attention_heads;
-    Heads { query, kv: config.num_key_value_heads, dim: config.hidden_size / query, interleaved: false }
+    Heads { query, kv: config.num_key_value_heads, dim: config.head_dim, interleaved: false }
 }
 
-pub fn network(config: &LlamaConfig, weights: &Weights) -> Result<Network> {
+pub fn network(config: &LlamaConfig, weights: &Weights, head: Head) -> Result<Network> {
     let heads = heads(config);
     let tokens = weights.embedding("model.embed_tokens", config.vocab_size, config.hidden_size)?;
-    let rope = Rope::new(&Rope::frequencies(heads.dim, config.rope_theta), config.max_position_embeddings);
+    let frequencies = config.rope_scaling.frequencies(heads.dim, config.rope_theta);
+    let rope = Rope::new(&frequencies, config.max_position_embeddings);
     let mut blocks: Vec<Arc<dyn Block>> = Vec::new();
     for i in 0..config.num_hidden_layers {
         blocks.push(Arc::new(LlamaBlock::new(config, &rope, weights, &format!("model.layers.{i}"))?));
     }
     let norm = weights.rms_norm("model.norm", config.hidden_size, config.rms_norm_eps)?;
-    let head = match config.tie_word_embeddings {
-        true => tokens.head(),
-        false => weights.linear("lm_head", config.hidden_size, config.vocab_size, false)?,
-    };
+    let untied = (!config.tie_word_embeddings).then_some("lm_head");
+    let head = head.linear(weights, &tokens, untied, config.vocab_size, config.hidden_size)?;
     Ok(Network::new(weights, tokens, None, blocks, Norm::Rms(norm), head, heads))
 }
 
-/// Fresh weights: N(0, 0.02²), norms 1.
+/// Fresh weights: N(0, initializer_range²), biases 0, norms 1.
 pub fn initialise(config: &LlamaConfig, seed: u64) -> Result<Params> {
-    let (width, inner) = (config.hidden_size, config.intermediate_size);
-    let kv_width = width / config.num_attention_heads * config.num_key_value_heads;
+    let (width, inner, sd) = (config.hidden_size, config.intermediate_size, config.initializer_range as f32);
+    let heads = heads(config);
+    let (q_width, kv_width) = (heads.width(), heads.kv * heads.dim);
     let mut params = Params::default();
-    params.add_normal("model.embed_tokens.weight", &[config.vocab_size, width], INIT_SD, seed)?;
+    params.add_normal("model.embed_tokens.weight", &[config.vocab_size, width], sd, seed)?;
     for i in 0..config.num_hidden_layers {
         let block = format!("model.layers.{i}");
-        for (part, output, input) in [
-            ("self_attn.q_proj", width, width),
-            ("self_attn.k_proj", kv_width, width),
-            ("self_attn.v_proj", kv_width, width),
-            ("self_attn.o_proj", width, width),
-            ("mlp.gate_proj", inner, width),
-            ("mlp.up_proj", inner, width),
-            ("mlp.down_proj", width, inner),
+        for (part, output, input, bias) in [
+            ("self_attn.q_proj", q_width, width, config.attention_bias),
+            ("self_attn.k_proj", kv_width, width, config.attention_bias),
+            ("self_attn.v_proj", kv_width, width, config.attention_bias),
+            ("self_attn.o_proj", width, q_width, config.attention_bias),
+            ("mlp.gate_proj", inner, width, config.mlp_bias),
+            ("mlp.up_proj", inner, width, config.mlp_bias),
+            ("mlp.down_proj", width, inner, config.mlp_bias),
         ] {
-            params.add_normal(&format!("{block}.{part}.weight"), &[output, input], INIT_SD, seed)?;
+            params.add_normal(&format!("{block}.{part}.weight"), &[output, input], sd, seed)?;
+            if bias {
+                params.add_constant(&format!("{block}.{part}.bias"), &[output], 0.0)?;
+            }
         }
         params.add_constant(&format!("{block}.input_layernorm.weight"), &[width], 1.0)?;
         params.add_constant(&format!("{block}.post_attention_layernorm.weight"), &[width], 1.0)?;
     }
     params.add_constant("model.norm.weight", &[width], 1.0)?;
     if !config.tie_word_embeddings {
-        params.add_normal("lm_head.weight", &[config.vocab_size, width], INIT_SD, seed)?;
+        params.add_normal("lm_head.weight", &[config.vocab_size, width], sd, seed)?;
     }
     Ok(params)
 }

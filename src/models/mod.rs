@@ -1,27 +1,31 @@
 //! Causal language models, and encoders with a reward head: configuration, weights, network.
 
 mod config;
-pub(crate) mod deberta_v2;
-pub(crate) mod distilbert;
+mod deberta_v2;
+mod distilbert;
 mod encoder;
-mod encoder_config;
 mod gpt2;
+mod gpt_neox;
 mod llama;
 mod llama2_c;
 mod load;
 mod network;
+mod reward;
+mod rope_scaling;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use candle_core::DType;
 
-pub use config::{Config, Gpt2Config, LlamaConfig};
-pub use encoder::Encoder;
-pub use encoder_config::{DebertaV2Config, DistilBertConfig, PositionTerm, RelativeNorm};
+pub use config::{
+    Config, DebertaV2Config, DistilBertConfig, Gpt2Config, GptNeoxConfig, LlamaConfig, PositionTerm, RelativeNorm, RopeScaling,
+};
 pub use llama2_c::read_llama2_c;
 pub use load::{hub_file, load_folder, save_folder};
 pub use network::Network;
+pub use reward::{RewardModel, RewardNetwork};
 
 use crate::nn::Params;
+use network::Head;
 
 /// A causal language model: its variables, and the network that reads them.
 ///
@@ -47,7 +51,9 @@ impl LanguageModel {
     pub fn new(config: Config, seed: u64) -> Result<Self> {
         let params = match &config {
             Config::Gpt2(c) => gpt2::initialise(c, seed)?,
+            Config::GptNeox(c) => gpt_neox::initialise(c, seed)?,
             Config::Llama(c) => llama::initialise(c, seed)?,
+            Config::DistilBert(_) | Config::DebertaV2(_) => bail!(no_language_model(&config)),
         };
         Self::from_params(config, params)
     }
@@ -57,7 +63,7 @@ impl LanguageModel {
     /// # Errors
     /// A missing weight, a surplus one, a wrong shape: the weight is named.
     pub fn from_params(config: Config, params: Params) -> Result<Self> {
-        let network = build(&config, &params, true)?;
+        let network = build(&config, &params, Head::Vocabulary, true)?;
         Ok(Self { config, params, network })
     }
 
@@ -68,12 +74,17 @@ impl LanguageModel {
 
     /// A view that shares the variables' memory and records no gradients: for rollouts and references.
     pub fn frozen(&self) -> Result<Network> {
-        build(&self.config, &self.params, false)
+        build(&self.config, &self.params, Head::Vocabulary, false)
     }
 
     /// A copy with variables of its own.
     pub fn copy(&self) -> Result<Self> {
-        self.to_dtype(DType::F32)
+        self.to_dtype(self.dtype())
+    }
+
+    /// The precision of the variables.
+    pub fn dtype(&self) -> DType {
+        self.params.iter().next().map_or(DType::F32, |(_, var)| var.dtype())
     }
 
     /// A copy in another precision; f64 is for checking gradients.
@@ -82,12 +93,18 @@ impl LanguageModel {
     }
 }
 
-fn build(config: &Config, params: &Params, trainable: bool) -> Result<Network> {
+fn build(config: &Config, params: &Params, head: Head, trainable: bool) -> Result<Network> {
     let weights = params.weights(trainable);
     let network = match config {
-        Config::Gpt2(c) => gpt2::network(c, &weights)?,
-        Config::Llama(c) => llama::network(c, &weights)?,
+        Config::Gpt2(c) => gpt2::network(c, &weights, head)?,
+        Config::GptNeox(c) => gpt_neox::network(c, &weights, head)?,
+        Config::Llama(c) => llama::network(c, &weights, head)?,
+        Config::DistilBert(_) | Config::DebertaV2(_) => bail!(no_language_model(config)),
     };
     weights.finish().context("the weights do not fit the configuration")?;
     Ok(network)
+}
+
+fn no_language_model(config: &Config) -> String {
+    format!("{} is an encoder: it can be a reward model, not a causal language model", config.model_type())
 }

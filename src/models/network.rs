@@ -21,6 +21,33 @@ pub struct Network {
     pub(super) recompute: bool,
 }
 
+/// What the hidden states are mapped to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Head {
+    /// Logits over the vocabulary.
+    Vocabulary,
+    /// One score: `score.weight`, without a bias.
+    Score,
+}
+
+impl Head {
+    /// `untied` names the vocabulary's weight where it is not the embedding's.
+    pub fn linear(
+        self,
+        weights: &Weights,
+        tokens: &Embedding,
+        untied: Option<&str>,
+        vocab_size: usize,
+        width: usize,
+    ) -> anyhow::Result<Linear> {
+        match (self, untied) {
+            (Head::Score, _) => weights.linear("score", width, 1, false),
+            (Head::Vocabulary, Some(name)) => weights.linear(name, width, vocab_size, false),
+            (Head::Vocabulary, None) => Ok(tokens.head()),
+        }
+    }
+}
+
 /// One layer: `[B, T, C]` to `[B, T, C]`.
 pub(super) trait Block: Send + Sync {
     fn forward(&self, x: &Traced, sight: &mut Sight) -> candle_core::Result<Traced>;
@@ -103,6 +130,11 @@ impl Network {
         }
         let norm = self.norm.clone();
         nn::block(&x, self.recompute, move |x| norm.forward(x))
+    }
+
+    /// The hidden states at `places` (u32 `[N]`) of the flattened `[B·T]`: `[N, C]`.
+    pub fn hidden_at(&self, ids: &Tensor, places: &Tensor) -> candle_core::Result<Tensor> {
+        self.hidden(ids, None)?.flatten_to(1)?.index_select(places, 0)
     }
 
     /// Hidden states `[.., C]` to logits `[.., V]`.

@@ -21,12 +21,18 @@ pub enum Activation {
 /// The Gaussian error linear unit x·Φ(x). Hendrycks, Gimpel 2016, arXiv:1606.08415.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Gelu {
-    /// By the tanh of a cubic, as GPT-2 has it.
+    /// By the tanh of a cubic, as GPT-2 has it. `gelu_fast` truncates a constant at its tenth digit: the same in f32.
     #[default]
-    #[serde(rename = "gelu_new", alias = "gelu_pytorch_tanh", alias = "gelu_fast")]
+    #[serde(
+        rename = "gelu_new",
+        alias = "gelu_pytorch_tanh",
+        alias = "gelu_fast",
+        alias = "gelu_accurate",
+        alias = "gelu_python_tanh"
+    )]
     Tanh,
     /// By the error function.
-    #[serde(rename = "gelu")]
+    #[serde(rename = "gelu", alias = "gelu_python")]
     Erf,
 }
 

@@ -27,9 +27,9 @@ impl Rope {
         Self { cos: Arc::new(cos), sin: Arc::new(sin), pairs }
     }
 
-    /// The usual frequencies theta^(−2i / dim) for the `dim / 2` pairs of `dim` values.
+    /// The usual frequencies theta^(−2i / dim), in radians a position, for the pairs of `dim` values.
     pub fn frequencies(dim: usize, theta: f64) -> Vec<f64> {
-        (0..dim / 2).map(|i| theta.powf(-2.0 * i as f64 / dim as f64)).collect()
+        (0..dim).step_by(2).map(|i| theta.powf(-(i as f64) / dim as f64)).collect()
     }
 }
 

@@ -59,7 +59,7 @@ impl Sequences {
 
     /// Hidden states that predict the response tokens, `[N, C]`.
     pub fn hidden(&self, network: &Network) -> candle_core::Result<Tensor> {
-        network.hidden(&self.ids, None)?.flatten_to(1)?.index_select(&self.places, 0)
+        network.hidden_at(&self.ids, &self.places)
     }
 
     /// log π of every response token, `[N]`, from their hidden states.

@@ -1,59 +1,13 @@
-//! Configurations of encoders with one reward as their output, in the fields of the hub's `config.json`.
+//! The configuration of DeBERTa-v2 and v3.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value};
 
+use super::strict::{self, Fields, fixed};
 use crate::nn::{Activation, Gelu, RelativePositions};
 
-/// DistilBERT (Sanh et al. 2019, arXiv:1910.01108) with a sequence-classification head.
-// The other fields of its config.json.
-// Without effect here: attention_dropout, dropout, qa_dropout, seq_classif_dropout (nothing is dropped),
-// sinusoidal_pos_embds (the file holds the table), pad_token_id, bos_token_id, eos_token_id, tie_word_embeddings,
-// tie_weights_, problem_type, output_past, is_decoder: false.
-// Fixed: one label (num_labels 1, id2label and label2id of one entry).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct DistilBertConfig {
-    pub vocab_size: usize,
-    pub max_position_embeddings: usize,
-    pub dim: usize,
-    pub n_layers: usize,
-    pub n_heads: usize,
-    pub hidden_dim: usize,
-    pub activation: Activation,
-    /// The standard deviation of fresh weights.
-    pub initializer_range: f64,
-}
-
-impl Default for DistilBertConfig {
-    /// distilbert-base-uncased, 66M.
-    fn default() -> Self {
-        Self {
-            vocab_size: 30_522,
-            max_position_embeddings: 512,
-            dim: 768,
-            n_layers: 6,
-            n_heads: 12,
-            hidden_dim: 3072,
-            activation: Activation::Gelu(Gelu::Erf),
-            initializer_range: 0.02,
-        }
-    }
-}
-
-impl DistilBertConfig {
-    pub(super) fn check(&self) -> Result<()> {
-        divides("n_heads", self.n_heads, "dim", self.dim)
-    }
-}
-
 /// DeBERTa-v2 and v3 (He et al. 2021, arXiv:2006.03654, arXiv:2111.09543) with a sequence-classification head.
-// The other fields of its config.json.
-// Without effect here: attention_probs_dropout_prob, hidden_dropout_prob, pooler_dropout, cls_dropout (nothing is
-// dropped), legacy (the masked-language head), pad_token_id, bos_token_id, eos_token_id, tie_word_embeddings,
-// problem_type.
-// Fixed: embedding_size and pooler_hidden_size = hidden_size, attention_head_size = hidden_size / num_attention_heads,
-// conv_groups 1, one label (num_labels 1, id2label and label2id of one entry).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DebertaV2Config {
@@ -86,6 +40,35 @@ pub struct DebertaV2Config {
     pub pooler_hidden_act: Activation,
     /// The standard deviation of fresh weights.
     pub initializer_range: f64,
+}
+
+pub(super) const FIELDS: Fields = Fields {
+    inert: &[
+        "attention_probs_dropout_prob",
+        "cls_dropout",
+        "hidden_dropout_prob",
+        // Which masked-language head.
+        "legacy",
+        "pooler_dropout",
+        "tie_word_embeddings",
+    ],
+    fixed: &[fixed("conv_groups", &["1"])],
+};
+
+pub(super) fn read(mut fields: Map<String, Value>) -> Result<DebertaV2Config> {
+    let given: Vec<_> =
+        ["embedding_size", "pooler_hidden_size", "attention_head_size"].map(|name| (name, fields.remove(name))).into();
+    let config: DebertaV2Config = strict::read(&FIELDS, fields)?;
+    config.check()?;
+    let (width, head) = (config.hidden_size, config.hidden_size / config.num_attention_heads);
+    for ((name, value), honoured) in given.into_iter().zip([width, width, head]) {
+        ensure!(
+            value.as_ref().is_none_or(|value| value.as_u64() == Some(honoured as u64)),
+            "field {name} is {}; with hidden_size {width} only {honoured} is honoured",
+            strict::short(&value.unwrap_or_default())
+        );
+    }
+    Ok(config)
 }
 
 /// What the attention scores add to content times content.
@@ -151,41 +134,50 @@ impl DebertaV2Config {
         }
     }
 
-    pub(super) fn check(&self) -> Result<()> {
-        divides("num_attention_heads", self.num_attention_heads, "hidden_size", self.hidden_size)?;
+    pub(in crate::models) fn check(&self) -> Result<()> {
+        for (name, value) in [
+            ("vocab_size", self.vocab_size),
+            ("hidden_size", self.hidden_size),
+            ("num_attention_heads", self.num_attention_heads),
+            ("intermediate_size", self.intermediate_size),
+            ("max_position_embeddings", self.max_position_embeddings),
+        ] {
+            ensure!(value > 0, "field {name} is 0");
+        }
+        ensure!(
+            self.hidden_size.is_multiple_of(self.num_attention_heads),
+            "fields hidden_size and num_attention_heads are {} and {}; the second must divide the first",
+            self.hidden_size,
+            self.num_attention_heads
+        );
         ensure!(
             self.relative_attention,
-            "relative_attention is false: only DeBERTa with relative positions is built here"
+            "field relative_attention is false; a DeBERTa without relative positions is not computed"
         );
         ensure!(
             !self.pos_att_type.is_empty(),
-            "pos_att_type is empty: the table of relative positions would have no use; expected c2p, p2c or both"
+            "field pos_att_type is empty; c2p, p2c or both must be there, or relative positions have no use"
         );
         ensure!(
             self.conv_kernel_size == 0 || !self.conv_kernel_size.is_multiple_of(2),
-            "conv_kernel_size {} is even: a convolution has a middle",
+            "field conv_kernel_size is {}; it must be odd, so that there is a middle, or 0 for no convolution",
             self.conv_kernel_size
         );
         self.relative_positions().map(|_| ())
     }
 
-    pub(super) fn has(&self, term: PositionTerm) -> bool {
+    pub(in crate::models) fn has(&self, term: PositionTerm) -> bool {
         self.pos_att_type.contains(&term)
     }
 
-    pub(super) fn relative_positions(&self) -> Result<RelativePositions> {
+    pub(in crate::models) fn relative_positions(&self) -> Result<RelativePositions> {
         let max = match self.max_relative_positions {
             n if n >= 1 => n as usize,
             _ => self.max_position_embeddings,
         };
         let buckets = (self.position_buckets >= 1).then_some(self.position_buckets as usize);
-        Ok(RelativePositions::new(buckets, max)?)
+        RelativePositions::new(buckets, max).context("fields position_buckets and max_relative_positions")
     }
-}
-
-fn divides(part_name: &str, part: usize, whole_name: &str, whole: usize) -> Result<()> {
-    ensure!(part > 0 && whole.is_multiple_of(part), "{whole_name} {whole} is not a multiple of {part_name} {part}");
-    Ok(())
 }
 
 /// A list of names, or one text with `|` between them.
