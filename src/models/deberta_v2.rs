@@ -132,7 +132,7 @@ impl DebertaBlock {
     }
 }
 
-pub fn encoder(config: &DebertaV2Config, weights: &Weights) -> Result<Encoder> {
+pub(super) fn encoder(config: &DebertaV2Config, weights: &Weights) -> Result<Encoder> {
     config.check()?;
     let width = config.hidden_size;
     let positions = Arc::new(Positions::new(config, weights)?);

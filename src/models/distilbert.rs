@@ -53,7 +53,7 @@ impl DistilBertBlock {
     }
 }
 
-pub fn encoder(config: &DistilBertConfig, weights: &Weights) -> Result<Encoder> {
+pub(super) fn encoder(config: &DistilBertConfig, weights: &Weights) -> Result<Encoder> {
     config.check()?;
     let width = config.dim;
     let mut blocks: Vec<Arc<dyn EncoderBlock>> = Vec::new();

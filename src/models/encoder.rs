@@ -8,13 +8,13 @@ use candle_core::{Result, Tensor, bail};
 use crate::nn::{self, Activation, Embedding, LayerNorm, Linear, Traced, Weights};
 
 /// An encoder with its head.
-pub struct Encoder {
+pub(super) struct Encoder {
     parts: Parts,
     blocks: Vec<Arc<dyn EncoderBlock>>,
     /// Whether gradients are asked for.
     trained: bool,
     /// Whether blocks are computed again on the way back instead of being kept.
-    pub(crate) recompute: bool,
+    pub(super) recompute: bool,
 }
 
 /// All but the blocks.
@@ -38,7 +38,7 @@ pub(super) trait EncoderBlock: Send + Sync {
 }
 
 impl Encoder {
-    pub(super) fn new(weights: &Weights, parts: Parts, blocks: Vec<Arc<dyn EncoderBlock>>) -> Self {
+    pub fn new(weights: &Weights, parts: Parts, blocks: Vec<Arc<dyn EncoderBlock>>) -> Self {
         Self { parts, blocks, trained: weights.are_trained(), recompute: false }
     }
 

@@ -17,7 +17,8 @@ use anyhow::{Context, Result, bail};
 use candle_core::DType;
 
 pub use config::{
-    Config, DebertaV2Config, DistilBertConfig, Gpt2Config, GptNeoxConfig, LlamaConfig, PositionTerm, RelativeNorm, RopeScaling,
+    Config, DebertaV2Config, DistilBertConfig, Gpt2Config, GptNeoxConfig, LlamaConfig, PositionTerm, RelativeNorm,
+    RopeScaling,
 };
 pub use llama2_c::read_llama2_c;
 pub use load::{hub_file, load_folder, save_folder};

@@ -3,8 +3,9 @@
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{DType, Device, Tensor};
 
+use super::encoder::Encoder;
 use super::network::Head;
-use super::{Config, Encoder, LanguageModel, Network, build, deberta_v2, distilbert};
+use super::{Config, LanguageModel, Network, build, deberta_v2, distilbert};
 use crate::nn::{Params, Weights};
 
 /// A reward model: its variables, and the network that reads them.
@@ -156,8 +157,7 @@ impl RewardNetwork {
         match &self.layers {
             Layers::Encoder(encoder) => Ok(encoder.scores(&ids, &lengths)?),
             Layers::Causal(network) => {
-                let last: Vec<u32> =
-                    lengths.iter().enumerate().map(|(row, n)| (row * time + n - 1) as u32).collect();
+                let last: Vec<u32> = lengths.iter().enumerate().map(|(row, n)| (row * time + n - 1) as u32).collect();
                 let hidden = network.hidden_at(&ids, &Tensor::from_vec(last, batch, &Device::Cpu)?)?;
                 Ok(network.logits(&hidden)?.squeeze(1)?)
             }

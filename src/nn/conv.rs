@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use candle_core::{Result, Shape, Tensor, bail};
+use candle_core::{Result, Shape, bail};
 
 use super::kernel::{fill_rows, for_dtype, tensor, with_values};
 use super::matmul::{Matrix, product};
