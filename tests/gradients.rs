@@ -3,24 +3,38 @@
 //! In f64: a central difference with step h has an error of order h², far below what is asked.
 
 use candle_core::{DType, Device, Tensor, Var};
-use qstar::models::{Config, Gpt2Config, LanguageModel, LlamaConfig, RopeScaling};
+use qstar::models::{Config, Gpt2Config, GptNeoxConfig, LanguageModel, LlamaConfig, RopeScaling, ScoreModel};
 use qstar::nn::{self, Embedding, Gelu, GradientSum, Heads, LayerNorm, Linear, Mask, RmsNorm, Rope, Traced, Weight};
 use qstar::train::Sequences;
 
-fn gpt2() -> Config {
-    Config::Gpt2(Gpt2Config {
+fn gpt2() -> Gpt2Config {
+    Gpt2Config { vocab_size: 13, n_positions: 12, n_embd: 12, n_layer: 2, n_head: 3, ..Default::default() }
+}
+
+/// Half of each head turns.
+fn gpt_neox() -> GptNeoxConfig {
+    GptNeoxConfig {
         vocab_size: 13,
-        n_positions: 12,
-        n_embd: 12,
-        n_layer: 2,
-        n_head: 3,
-        ..Default::default()
-    })
+        max_position_embeddings: 12,
+        hidden_size: 16,
+        intermediate_size: 20,
+        num_hidden_layers: 2,
+        num_attention_heads: 2,
+        hidden_act: Gelu::Erf,
+        layer_norm_eps: 1e-5,
+        rotary_pct: 0.5,
+        rotary_emb_base: 100.0,
+        rope_scaling: RopeScaling::None,
+        use_parallel_residual: true,
+        attention_bias: true,
+        tie_word_embeddings: false,
+        initializer_range: 0.02,
+    }
 }
 
 /// Grouped queries: two query heads read one key head.
-fn llama() -> Config {
-    Config::Llama(LlamaConfig {
+fn llama() -> LlamaConfig {
+    LlamaConfig {
         vocab_size: 13,
         max_position_embeddings: 12,
         hidden_size: 16,
@@ -36,7 +50,7 @@ fn llama() -> Config {
         mlp_bias: false,
         tie_word_embeddings: false,
         initializer_range: 0.02,
-    })
+    }
 }
 
 /// The model in f64, every variable moved away from its special initial value (zero bias, unit norm).
@@ -114,12 +128,61 @@ fn check_model(config: Config) {
 
 #[test]
 fn every_variable_of_gpt2() {
-    check_model(gpt2());
+    check_model(Config::Gpt2(gpt2()));
+    check_model(Config::Gpt2(Gpt2Config {
+        n_inner: Some(20),
+        activation_function: Gelu::Erf,
+        tie_word_embeddings: false,
+        ..gpt2()
+    }));
+}
+
+#[test]
+fn every_variable_of_gpt_neox() {
+    check_model(Config::GptNeox(gpt_neox()));
+    check_model(Config::GptNeox(GptNeoxConfig {
+        use_parallel_residual: false,
+        attention_bias: false,
+        tie_word_embeddings: true,
+        hidden_act: Gelu::Tanh,
+        rotary_pct: 1.0,
+        rope_scaling: RopeScaling::Linear { factor: 2.0 },
+        ..gpt_neox()
+    }));
 }
 
 #[test]
 fn every_variable_of_llama() {
-    check_model(llama());
+    check_model(Config::Llama(llama()));
+    check_model(Config::Llama(LlamaConfig {
+        head_dim: 6,
+        rope_scaling: RopeScaling::Llama3 {
+            factor: 4.0,
+            low_freq_factor: 1.0,
+            high_freq_factor: 2.0,
+            original_max_position_embeddings: 24,
+        },
+        attention_bias: true,
+        mlp_bias: true,
+        tie_word_embeddings: true,
+        ..llama()
+    }));
+}
+
+/// The head `score` on the last token, of rows of different lengths.
+#[test]
+fn every_variable_of_a_scoring_model() {
+    let config = Config::GptNeox(gpt_neox());
+    let model = ScoreModel::on(&model(config), 9).unwrap();
+    let f = || {
+        let scores = model.network.scores(&[&[1, 2, 3, 4, 5], &[6, 7], &[8, 9, 10]]).unwrap();
+        (scores.tanh().unwrap() * Tensor::new(&[1.0, -0.7, 0.4], &Device::Cpu).unwrap()).unwrap().sum_all().unwrap()
+    };
+    f().backward().unwrap();
+    for ((name, var), (_, sum)) in model.params.iter().zip(model.params.gradients()) {
+        let grad = sum.take().unwrap_or_else(|| panic!("{name} has no gradient"));
+        check(name, var, &grad, 12, &f);
+    }
 }
 
 fn var(shape: &[usize], phase: f64) -> Var {

@@ -4,7 +4,7 @@
 //! drawn in. Rows that have ended leave the batch.
 
 use anyhow::{Context, Result, ensure};
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use rand::Rng;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -189,7 +189,12 @@ impl<'a> Decoder<'a> {
         let hidden = hidden.flatten_to(1)?.index_select(&last, 0)?;
         let logits = network.logits(&hidden)?;
         let vocabulary = logits.dim(1)?;
-        Ok(Self { network, cache: cache.select(&rows), logits: logits.flatten_all()?.to_vec1()?, vocabulary })
+        Ok(Self {
+            network,
+            cache: cache.select(&rows),
+            logits: logits.flatten_all()?.to_dtype(DType::F32)?.to_vec1()?,
+            vocabulary,
+        })
     }
 
     /// Drops all rows but those at `places` of the current batch.
@@ -204,7 +209,8 @@ impl<'a> Decoder<'a> {
         let ids = Tensor::from_slice(tokens, (tokens.len(), 1), &Device::Cpu)?;
         let hidden = self.network.hidden(&ids, Some(&mut self.cache))?;
         self.cache.advance(std::iter::repeat_n(1, tokens.len()));
-        self.logits = self.network.logits(&hidden.flatten_to(1)?)?.flatten_all()?.to_vec1()?;
+        let logits = self.network.logits(&hidden.flatten_to(1)?)?.flatten_all()?;
+        self.logits = logits.to_dtype(DType::F32)?.to_vec1()?;
         Ok(())
     }
 }

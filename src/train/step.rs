@@ -259,7 +259,7 @@ impl<'a> Trainer<'a> {
                     ppo.clip,
                 )?;
                 let value = value_loss(
-                    &value_of(hidden)?,
+                    &value_of(hidden)?.to_dtype(log_probs.dtype())?,
                     &old_values[rows.clone()].concat(),
                     &returns[rows].concat(),
                     ppo.value_clip,
