@@ -30,7 +30,8 @@ const CAUSAL: [&str; 9] = [
     "llama-bias",
 ];
 
-const REWARD: [&str; 6] = ["gpt2-reward", "gpt-neox-reward", "llama-reward", "distilbert", "deberta-v3", "deberta-v2"];
+const REWARD: [&str; 7] =
+    ["gpt2-reward", "gpt-neox-reward", "llama-reward", "distilbert", "deberta-v3", "deberta-v2", "deberta-plain"];
 
 /// Logits of every real token, row after row.
 fn logits(network: &Network, rows: &Rows) -> Vec<f32> {

@@ -30,7 +30,6 @@ fn deberta() -> DebertaV2Config {
         max_position_embeddings: 12,
         position_biased_input: true,
         type_vocab_size: 2,
-        relative_attention: true,
         position_buckets: 4,
         norm_rel_ebd: RelativeNorm::LayerNorm,
         share_att_key: false,

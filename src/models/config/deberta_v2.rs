@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
-use super::strict::{self, Fields, fixed};
+use super::strict::{self, Fields, fixed, stated};
 use crate::nn::{Activation, Gelu, RelativePositions};
 
 /// DeBERTa-v2 and v3 (He et al. 2021, arXiv:2006.03654, arXiv:2111.09543) with a sequence-classification head.
@@ -23,8 +23,6 @@ pub struct DebertaV2Config {
     /// Every token is of the first type.
     pub type_vocab_size: usize,
     pub layer_norm_eps: f64,
-    /// It must be true.
-    pub relative_attention: bool,
     /// Relative positions below this are distinguished; below 1 it means `max_position_embeddings`.
     pub max_relative_positions: i64,
     /// Rows of the table for each direction; below 1 every relative position has its own.
@@ -52,7 +50,7 @@ pub(super) const FIELDS: Fields = Fields {
         "pooler_dropout",
         "tie_word_embeddings",
     ],
-    fixed: &[fixed("conv_groups", &["1"])],
+    fixed: &[fixed("conv_groups", &["1"]), stated("relative_attention", &["true"])],
 };
 
 pub(super) fn read(mut fields: Map<String, Value>) -> Result<DebertaV2Config> {
@@ -103,7 +101,6 @@ impl Default for DebertaV2Config {
             position_biased_input: true,
             type_vocab_size: 0,
             layer_norm_eps: 1e-7,
-            relative_attention: false,
             max_relative_positions: -1,
             position_buckets: -1,
             norm_rel_ebd: RelativeNorm::None,
@@ -125,7 +122,6 @@ impl DebertaV2Config {
             num_attention_heads: 16,
             intermediate_size: 4096,
             position_biased_input: false,
-            relative_attention: true,
             position_buckets: 256,
             norm_rel_ebd: RelativeNorm::LayerNorm,
             share_att_key: true,
@@ -149,10 +145,6 @@ impl DebertaV2Config {
             "fields hidden_size and num_attention_heads are {} and {}; the second must divide the first",
             self.hidden_size,
             self.num_attention_heads
-        );
-        ensure!(
-            self.relative_attention,
-            "field relative_attention is false; a DeBERTa without relative positions is not computed"
         );
         ensure!(
             !self.pos_att_type.is_empty(),

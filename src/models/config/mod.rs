@@ -79,6 +79,9 @@ impl Config {
         if fields.get("rope_scaling").is_some_and(|scaling| scaling["rope_type"] == "default") {
             fields.insert("rope_scaling".into(), Value::Null);
         }
+        if let Config::DebertaV2(_) = self {
+            fields.insert("relative_attention".into(), true.into());
+        }
         fields.insert("model_type".into(), self.model_type().into());
         Ok(fields)
     }
