@@ -108,7 +108,7 @@ fn read(p: &[f32], t: &[f32], vocabulary: usize) -> f32 {
     let sum = |row: &[f32]| {
         qstar::simd::dispatch(
             #[inline(always)]
-            || qstar::simd::sum(row.len(), |i| row[i]),
+            || qstar::simd::sum([row], |[x]| x),
         )
     };
     p.par_chunks(vocabulary).zip(t.par_chunks(vocabulary)).map(|(p, t)| sum(p) + sum(t)).sum()

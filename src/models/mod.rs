@@ -1,23 +1,29 @@
-//! Causal language models: configuration, weights, network.
+//! Causal language models, and encoders with a reward head: configuration, weights, network.
 
 mod config;
+mod deberta_v2;
+mod distilbert;
+mod encoder;
 mod gpt2;
 mod gpt_neox;
 mod llama;
 mod llama2_c;
 mod load;
 mod network;
+mod reward;
 mod rope_scaling;
-mod score;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use candle_core::DType;
 
-pub use config::{Config, Gpt2Config, GptNeoxConfig, LlamaConfig, RopeScaling};
+pub use config::{
+    Config, DebertaV2Config, DistilBertConfig, Gpt2Config, GptNeoxConfig, LlamaConfig, PositionTerm, RelativeNorm,
+    RopeScaling,
+};
 pub use llama2_c::read_llama2_c;
 pub use load::{hub_file, load_folder, save_folder};
 pub use network::Network;
-pub use score::ScoreModel;
+pub use reward::{RewardModel, RewardNetwork};
 
 use crate::nn::Params;
 use network::OutputHead;
@@ -48,6 +54,7 @@ impl LanguageModel {
             Config::Gpt2(c) => gpt2::initialise(c, seed)?,
             Config::GptNeox(c) => gpt_neox::initialise(c, seed)?,
             Config::Llama(c) => llama::initialise(c, seed)?,
+            Config::DistilBert(_) | Config::DebertaV2(_) => bail!(no_language_model(&config)),
         };
         Self::from_params(config, params)
     }
@@ -93,7 +100,12 @@ fn build(config: &Config, params: &Params, head: OutputHead, trainable: bool) ->
         Config::Gpt2(c) => gpt2::network(c, &weights, head)?,
         Config::GptNeox(c) => gpt_neox::network(c, &weights, head)?,
         Config::Llama(c) => llama::network(c, &weights, head)?,
+        Config::DistilBert(_) | Config::DebertaV2(_) => bail!(no_language_model(config)),
     };
     weights.finish().context("the weights do not fit the configuration")?;
     Ok(network)
+}
+
+fn no_language_model(config: &Config) -> String {
+    format!("{} is an encoder: it can be a reward model, not a causal language model", config.model_type())
 }

@@ -1,11 +1,22 @@
-//! The gated and ungated activations of the feed-forward blocks.
+//! The gated and ungated activations of the feed-forward blocks and the heads.
 
 use candle_core::{Result, Tensor, bail};
 use serde::{Deserialize, Serialize};
 
 use super::kernel::{fill_rows, for_dtype, rows_of, sum_in_order, tensor, with_values};
-use super::{Traced, Weight};
+use super::{Linear, Traced, Weight};
 use crate::simd::{self, Real};
+
+/// What stands between two linear maps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Activation {
+    /// max(x, 0), with the slope 0 at 0.
+    Relu,
+    Tanh,
+    #[serde(untagged)]
+    Gelu(Gelu),
+}
 
 /// The Gaussian error linear unit x·Φ(x). Hendrycks, Gimpel 2016, arXiv:1606.08415.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +34,41 @@ pub enum Gelu {
     /// By the error function.
     #[serde(rename = "gelu", alias = "gelu_python")]
     Erf,
+}
+
+/// The activation of every value of `x`, `[.., C]`.
+pub fn activate(x: &Traced, activation: Activation) -> Result<Traced> {
+    let value = x.tensor();
+    if let Activation::Gelu(gelu) = activation {
+        let zero = Tensor::zeros(rows_of(value.shape()).1, value.dtype(), value.device())?;
+        return bias_gelu(x, &Weight::frozen(zero), gelu);
+    }
+    let is_relu = activation == Activation::Relu;
+    let y = for_dtype!(value.dtype(), T => with_values::<T, _>(value, |xs| {
+        let y = match is_relu {
+            true => of_two(xs, xs, |x: T, _| relu(x).0),
+            false => of_two(xs, xs, |x: T, _| tanh(x).0),
+        };
+        tensor(y, value.shape(), value)
+    }))?;
+    let saved = value.clone();
+    Ok(Traced::record(y, &[x], move |grad| {
+        for_dtype!(saved.dtype(), T => with_values::<T, _>(&saved, |xs| with_values::<T, _>(grad, |gs| {
+            let dx = match is_relu {
+                true => of_two(xs, gs, |x: T, g| g * relu(x).1),
+                false => of_two(xs, gs, |x: T, g| g * tanh(x).1),
+            };
+            Ok(vec![Some(tensor(dx, saved.shape(), &saved)?)])
+        })))
+    }))
+}
+
+/// The activation of what a linear map gives; GELU in one pass with the bias.
+pub fn activated(linear: &Linear, x: &Traced, activation: Activation) -> Result<Traced> {
+    match activation {
+        Activation::Gelu(gelu) => linear.forward_gelu(x, gelu),
+        other => activate(&linear.forward(x)?, other),
+    }
 }
 
 /// GELU of `x + bias`: `x` is `[.., C]`, `bias` is `[C]`.
@@ -83,6 +129,18 @@ fn erf_form<T: Real>(x: T) -> (T, T) {
     let cdf = half * (T::ONE + (x * T::of(std::f64::consts::FRAC_1_SQRT_2)).erf());
     let density = T::of(0.5 * SQRT_2_OVER_PI) * (-half * x * x).exp();
     (x * cdf, cdf + x * density)
+}
+
+#[inline(always)]
+fn relu<T: Real>(x: T) -> (T, T) {
+    if x > T::ZERO { (x, T::ONE) } else { (T::ZERO, T::ZERO) }
+}
+
+/// 2·σ(2x) − 1.
+#[inline(always)]
+fn tanh<T: Real>(x: T) -> (T, T) {
+    let y = T::of(2.0) * sigmoid(T::of(2.0) * x) - T::ONE;
+    (y, T::ONE - y * y)
 }
 
 fn values<T: Real>(x: &[T], bias: &[T], y: &mut [T], form: impl Fn(T) -> (T, T)) {
@@ -180,4 +238,20 @@ fn of_three<T: Real>(a: &[T], b: &[T], c: &[T], width: usize, f: impl Fn(T, T, T
         );
     };
     fill_rows(a.len() / width, width, piece).0
+}
+
+/// f of two values, place by place.
+fn of_two<T: Real>(a: &[T], b: &[T], f: impl Fn(T, T) -> T + Sync) -> Vec<T> {
+    let piece = |first: usize, out: &mut [T]| {
+        let (a, b) = (&a[first..first + out.len()], &b[first..first + out.len()]);
+        simd::dispatch(
+            #[inline(always)]
+            || {
+                for (i, out) in out.iter_mut().enumerate() {
+                    *out = f(a[i], b[i]);
+                }
+            },
+        );
+    };
+    fill_rows(a.len(), 1, piece).0
 }

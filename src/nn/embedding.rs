@@ -5,7 +5,7 @@ use candle_core::{
 };
 
 use super::kernel::{for_dtype, with_values};
-use super::{Linear, Weight};
+use super::{Linear, Traced, Weight};
 use crate::simd::Real;
 
 /// A table of vectors `[V, C]`.
@@ -23,6 +23,18 @@ impl Embedding {
     /// The linear map `[.., C]` to `[.., V]` with the same weight: a tied output head.
     pub fn head(&self) -> Linear {
         Linear::new(self.table.clone(), None)
+    }
+
+    /// The rows `first .. first + count` as a value inside a block. `beside` is any value of that block: wherever a
+    /// gradient is asked for of it, the table gets its own.
+    pub fn rows(&self, first: usize, count: usize, beside: &Traced) -> Result<Traced> {
+        let rows = self.table.value().narrow(0, first, count)?.contiguous()?;
+        let ids = Tensor::arange(first as u32, (first + count) as u32, rows.device())?;
+        let table = self.table.clone();
+        Ok(Traced::record(rows, &[beside], move |grad| {
+            add_table_gradient(&table, &ids, grad)?;
+            Ok(vec![None])
+        }))
     }
 
     fn width(&self) -> Result<usize> {

@@ -8,6 +8,8 @@
 mod activation;
 mod attention;
 mod cache;
+mod conv;
+mod disentangled;
 mod embedding;
 mod kernel;
 mod linear;
@@ -19,9 +21,11 @@ mod rope;
 mod traced;
 mod weight;
 
-pub use activation::{Gelu, bias_gelu, swiglu};
+pub use activation::{Activation, Gelu, activate, activated, bias_gelu, swiglu};
 pub use attention::{Heads, Mask, attention, pack};
 pub use cache::KvCache;
+pub use conv::Conv1d;
+pub use disentangled::{Reach, RelativePositions, disentangled_attention};
 pub use embedding::{Embedding, embed};
 pub(crate) use kernel::{with_values, with_values_mut};
 pub use linear::{Linear, add_bias};

@@ -9,7 +9,7 @@ use candle_core::{DType, Device, Tensor, Var};
 use rand_distr::{Distribution, StandardNormal};
 use sha2::{Digest, Sha256};
 
-use super::{Embedding, GradientSum, LayerNorm, Linear, RmsNorm, Weight};
+use super::{Conv1d, Embedding, GradientSum, LayerNorm, Linear, RmsNorm, Weight};
 use crate::seed;
 
 /// Trainable variables by name, in the order of their names. A clone shares the variables.
@@ -131,6 +131,18 @@ impl Params {
         Ok(())
     }
 
+    /// New variables of a linear map as torch has it: `NAME.weight` `[output, input]` from N(0, sd²), `NAME.bias` 0.
+    pub fn add_linear(&mut self, name: &str, input: usize, output: usize, sd: f32, seed: u64) -> Result<()> {
+        self.add_normal(&format!("{name}.weight"), &[output, input], sd, seed)?;
+        self.add_constant(&format!("{name}.bias"), &[output], 0.0)
+    }
+
+    /// New variables of a layer norm: `NAME.weight` 1, `NAME.bias` 0.
+    pub fn add_layer_norm(&mut self, name: &str, width: usize) -> Result<()> {
+        self.add_constant(&format!("{name}.weight"), &[width], 1.0)?;
+        self.add_constant(&format!("{name}.bias"), &[width], 0.0)
+    }
+
     /// A new variable with all values equal.
     pub fn add_constant(&mut self, name: &str, shape: &[usize], value: f32) -> Result<()> {
         let values = vec![value; shape.iter().product()];
@@ -181,6 +193,12 @@ impl Weights {
     pub fn conv1d(&self, name: &str, input: usize, output: usize) -> Result<Linear> {
         let weight = self.get(&format!("{name}.weight"), &[input, output])?;
         Ok(Linear::conv1d(weight, Some(self.get(&format!("{name}.bias"), &[output])?)))
+    }
+
+    /// A convolution over time, `width` positions wide: `NAME.weight` `[output, input, width]` and `NAME.bias`.
+    pub fn convolution(&self, name: &str, input: usize, output: usize, width: usize) -> Result<Conv1d> {
+        let weight = self.get(&format!("{name}.weight"), &[output, input, width])?;
+        Ok(Conv1d::new(weight, self.get(&format!("{name}.bias"), &[output])?)?)
     }
 
     /// A table of `rows` vectors: `NAME.weight`.

@@ -1,0 +1,6 @@
+//! Reward models.
+
+#[path = "gradients/differences.rs"]
+mod differences;
+#[path = "reward/gradients.rs"]
+mod gradients;
