@@ -17,7 +17,7 @@ pub use crate::mixture::{
 };
 pub use crate::models::{
     Config, DebertaV2Config, DistilBertConfig, Gpt2Config, GptNeoxConfig, LanguageModel, LlamaConfig, RewardModel,
-    load_folder, save_folder,
+    RopeScaling, load_folder, save_folder,
 };
 pub use crate::plot::{self, Figure};
 pub use crate::progress::Progress;

@@ -25,7 +25,7 @@ pub fn dispatch<R>(kernel: impl FnOnce() -> R) -> R {
 
 /// The number of partial sums in a reduction: one AVX-512 register of f32.
 /// A fixed number, so that sums have the same bits on every machine width.
-const LANES: usize = 16;
+pub const LANES: usize = 16;
 
 /// A floating-point type that kernels work in: `f32` to train, `f64` to check.
 pub trait Real:
@@ -170,21 +170,59 @@ impl Real for f64 {
     }
 }
 
-/// Σ f(i) over `0..n`, in [`LANES`] partial sums.
+/// Σ f(x_i, y_i ..) along slices of one length, in [`LANES`] partial sums.
 #[inline(always)]
-pub fn sum<T: Real>(n: usize, f: impl Fn(usize) -> T) -> T {
+pub fn sum<T: Real, const S: usize>(slices: [&[T]; S], f: impl Fn([T; S]) -> T) -> T {
     let mut lanes = [T::ZERO; LANES];
-    let whole = n - n % LANES;
-    for start in (0..whole).step_by(LANES) {
-        for (lane, acc) in lanes.iter_mut().enumerate() {
-            *acc += f(start + lane);
+    let (blocks, rests) = in_blocks(slices);
+    for i in 0..blocks[0].len() {
+        let block = blocks.map(|blocks| &blocks[i]);
+        for (lane, sum) in lanes.iter_mut().enumerate() {
+            *sum += f(block.map(|values| values[lane]));
         }
     }
     let mut total = halve(lanes);
-    for i in whole..n {
-        total += f(i);
+    for i in 0..rests[0].len() {
+        total += f(rests.map(|rest| rest[i]));
     }
     total
+}
+
+/// Two sums along slices of one length at once.
+#[inline(always)]
+pub fn two_sums<T: Real, const S: usize>(slices: [&[T]; S], f: impl Fn([T; S]) -> (T, T)) -> (T, T) {
+    let (mut first, mut second) = ([T::ZERO; LANES], [T::ZERO; LANES]);
+    let (blocks, rests) = in_blocks(slices);
+    for i in 0..blocks[0].len() {
+        let block = blocks.map(|blocks| &blocks[i]);
+        // Loops with one purpose each: the compiler makes vectors of them.
+        let (mut a, mut b) = ([T::ZERO; LANES], [T::ZERO; LANES]);
+        for lane in 0..LANES {
+            (a[lane], b[lane]) = f(block.map(|values| values[lane]));
+        }
+        for (sum, a) in first.iter_mut().zip(a) {
+            *sum += a;
+        }
+        for (sum, b) in second.iter_mut().zip(b) {
+            *sum += b;
+        }
+    }
+    let (mut first, mut second) = (halve(first), halve(second));
+    for i in 0..rests[0].len() {
+        let (a, b) = f(rests.map(|rest| rest[i]));
+        first += a;
+        second += b;
+    }
+    (first, second)
+}
+
+/// Slices of one length as blocks of [`LANES`] values, whose places need no bounds check, and what is left.
+#[inline(always)]
+#[allow(clippy::type_complexity)]
+fn in_blocks<T, const S: usize>(slices: [&[T]; S]) -> ([&[[T; LANES]]; S], [&[T]; S]) {
+    let n = slices[0].len();
+    assert!(slices.iter().all(|slice| slice.len() == n), "sums run along slices of one length");
+    (slices.map(|slice| slice.as_chunks().0), slices.map(|slice| slice.as_chunks::<LANES>().1))
 }
 
 /// The sum of all lanes, by halves: a few vector additions instead of a chain of scalar ones.
@@ -204,8 +242,7 @@ fn halve<T: Real>(mut lanes: [T; LANES]) -> T {
 #[inline(always)]
 pub fn dot<T: Real>(a: &[T], b: &[T]) -> T {
     let n = a.len().min(b.len());
-    let (a, b) = (&a[..n], &b[..n]);
-    sum(n, |i| a[i] * b[i])
+    sum([&a[..n], &b[..n]], |[a, b]| a * b)
 }
 
 /// The largest element; −∞ for an empty slice.
@@ -252,7 +289,7 @@ mod tests {
     #[test]
     fn sums_and_maxima_are_those_of_a_plain_loop() {
         let x: Vec<f64> = (0..101).map(|i| ((i * 37) % 101) as f64 - 50.0).collect();
-        assert_eq!(sum(x.len(), |i| x[i]), 0.0);
+        assert_eq!(sum([&x], |[x]| x), 0.0);
         assert_eq!(dispatch(|| dot(&x, &x)), x.iter().map(|v| v * v).sum::<f64>());
         assert_eq!(max(&x), 50.0);
         assert_eq!(max::<f32>(&[]), f32::NEG_INFINITY);

@@ -2,7 +2,7 @@
 
 use candle_core::{Device, Tensor};
 use qstar::method::QSTAR;
-use qstar::models::{Config, Gpt2Config, LanguageModel, LlamaConfig, RopeScaling};
+use qstar::models::{Config, Gpt2Config, GptNeoxConfig, LanguageModel, LlamaConfig};
 use qstar::rollout::{Proposal, Response, Sampler};
 use qstar::seed::Purpose;
 use qstar::train::Sequences;
@@ -25,16 +25,24 @@ fn models(seed: u64) -> Vec<LanguageModel> {
         num_hidden_layers: 2,
         num_attention_heads: 6,
         num_key_value_heads: 2,
-        head_dim: 8,
         rms_norm_eps: 1e-5,
         rope_theta: 10_000.0,
-        rope_scaling: RopeScaling::None,
-        attention_bias: false,
-        mlp_bias: false,
         tie_word_embeddings: true,
-        initializer_range: 0.02,
+        ..Default::default()
     };
-    [Config::Gpt2(gpt2), Config::Llama(llama)].map(|config| LanguageModel::new(config, seed).unwrap()).into()
+    let gpt_neox = GptNeoxConfig {
+        vocab_size: 40,
+        max_position_embeddings: 64,
+        hidden_size: 48,
+        intermediate_size: 96,
+        num_hidden_layers: 2,
+        num_attention_heads: 3,
+        initializer_range: 0.2,
+        ..Default::default()
+    };
+    [Config::Gpt2(gpt2), Config::GptNeox(gpt_neox), Config::Llama(llama)]
+        .map(|config| LanguageModel::new(config, seed).unwrap())
+        .into()
 }
 
 fn prompts() -> Vec<Vec<u32>> {

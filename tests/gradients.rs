@@ -27,15 +27,9 @@ fn gpt_neox() -> GptNeoxConfig {
         intermediate_size: 20,
         num_hidden_layers: 2,
         num_attention_heads: 2,
-        hidden_act: Gelu::Erf,
-        layer_norm_eps: 1e-5,
         rotary_pct: 0.5,
         rotary_emb_base: 100.0,
-        rope_scaling: RopeScaling::None,
-        use_parallel_residual: true,
-        attention_bias: true,
-        tie_word_embeddings: false,
-        initializer_range: 0.02,
+        ..Default::default()
     }
 }
 
@@ -49,14 +43,10 @@ fn llama() -> LlamaConfig {
         num_hidden_layers: 2,
         num_attention_heads: 4,
         num_key_value_heads: 2,
-        head_dim: 4,
         rms_norm_eps: 1e-5,
         rope_theta: 100.0,
-        rope_scaling: RopeScaling::None,
-        attention_bias: false,
-        mlp_bias: false,
         tie_word_embeddings: false,
-        initializer_range: 0.02,
+        ..Default::default()
     }
 }
 
@@ -136,7 +126,7 @@ fn every_variable_of_gpt_neox() {
 fn every_variable_of_llama() {
     check_model(Config::Llama(llama()));
     check_model(Config::Llama(LlamaConfig {
-        head_dim: 6,
+        head_dim: Some(6),
         rope_scaling: RopeScaling::Llama3 {
             factor: 4.0,
             low_freq_factor: 1.0,

@@ -14,7 +14,7 @@ mod steps;
 
 use candle_core::{Device, Tensor};
 use fixture::{Fixture, Rows, gap, language_model, reward_model, values};
-use qstar::models::Network;
+use qstar::models::{Config, LanguageModel, Network, RewardModel};
 use qstar::nn::Params;
 use qstar::train::{Gradient, Sequences};
 
@@ -141,6 +141,31 @@ fn scores_of_whole_sequences_and_every_gradient() {
         model.recompute(true);
         let value = preference_loss(&model.network.scores(&sequences).unwrap());
         assert_same_bits(name, &gradient, &Gradient::of(&value, &model.params).unwrap());
+    }
+}
+
+#[test]
+fn what_cannot_be_scored_is_an_error() {
+    let (model, words) = (reward_model("gpt2-reward"), language_model("gpt2"));
+    let error = |result: anyhow::Result<Tensor>| format!("{:#}", result.unwrap_err());
+    assert!(error(model.network.scores(&[])).contains("needs a sequence"));
+    assert!(error(model.network.scores(&[&[1, 2], &[]])).contains("sequence 1: there are no tokens"));
+    assert!(error(model.network.scores(&[&[1; 21]])).contains("21 tokens do not fit the model's 20 positions"));
+    let headless = RewardModel::from_params(words.config.clone(), words.params.clone()).err().unwrap();
+    assert!(format!("{headless:#}").contains("score.weight is missing"));
+    assert_eq!(RewardModel::on(&words, 0).unwrap().network.scores(&[&[1], &[2, 3]]).unwrap().dims(), [2]);
+}
+
+/// transformers has spelled the rotary fields in two ways.
+#[test]
+fn an_old_configuration_gives_the_same_bits() {
+    let old = |name: &str| fixture::folder(name).join("config.v4.json");
+    let both: Vec<_> = CAUSAL.into_iter().filter(|name| old(name).exists()).collect();
+    assert_eq!(both.len(), 7, "all but GPT-2's two");
+    for name in both {
+        let (rows, new) = (Fixture::new(name).rows(""), language_model(name));
+        let old = LanguageModel::from_params(Config::read(&old(name)).unwrap(), new.params.clone()).unwrap();
+        assert_eq!(logits(&old.network, &rows), logits(&new.network, &rows), "{name}");
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::Result;
 
 use super::Gpt2Config;
-use super::network::{Block, Head, Network, Norm, Sight};
+use super::network::{Block, Network, Norm, OutputHead, Sight};
 use crate::nn::{Gelu, Heads, LayerNorm, Linear, Params, Traced, Weights};
 
 struct Gpt2Block {
@@ -49,7 +49,7 @@ fn heads(config: &Gpt2Config) -> Heads {
     Heads { query: n, kv: n, dim: config.n_embd / n, interleaved: false }
 }
 
-pub fn network(config: &Gpt2Config, weights: &Weights, head: Head) -> Result<Network> {
+pub fn network(config: &Gpt2Config, weights: &Weights, head: OutputHead) -> Result<Network> {
     let tokens = weights.embedding("transformer.wte", config.vocab_size, config.n_embd)?;
     let positions = weights.embedding("transformer.wpe", config.n_positions, config.n_embd)?;
     let mut blocks: Vec<Arc<dyn Block>> = Vec::new();

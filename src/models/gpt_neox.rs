@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::Result;
 
 use super::GptNeoxConfig;
-use super::network::{Block, Head, Network, Norm, Sight};
+use super::network::{Block, Network, Norm, OutputHead, Sight};
 use crate::nn::{self, Gelu, Heads, LayerNorm, Linear, Params, Rope, Traced, Weights};
 
 struct GptNeoxBlock {
@@ -61,7 +61,7 @@ fn heads(config: &GptNeoxConfig) -> Heads {
     Heads { query: n, kv: n, dim: config.head_dim(), interleaved: true }
 }
 
-pub fn network(config: &GptNeoxConfig, weights: &Weights, head: Head) -> Result<Network> {
+pub fn network(config: &GptNeoxConfig, weights: &Weights, head: OutputHead) -> Result<Network> {
     let (vocab_size, width) = (config.vocab_size, config.hidden_size);
     let heads = heads(config);
     let tokens = weights.embedding("gpt_neox.embed_in", vocab_size, width)?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::Result;
 
 use super::LlamaConfig;
-use super::network::{Block, Head, Network, Norm, Sight};
+use super::network::{Block, Network, Norm, OutputHead, Sight};
 use crate::nn::{self, Heads, Linear, Params, RmsNorm, Rope, Traced, Weights};
 
 struct LlamaBlock {
@@ -64,10 +64,10 @@ impl LlamaBlock {
 
 fn heads(config: &LlamaConfig) -> Heads {
     let query = config.num_attention_heads;
-    Heads { query, kv: config.num_key_value_heads, dim: config.head_dim, interleaved: false }
+    Heads { query, kv: config.num_key_value_heads, dim: config.head_dim(), interleaved: false }
 }
 
-pub fn network(config: &LlamaConfig, weights: &Weights, head: Head) -> Result<Network> {
+pub fn network(config: &LlamaConfig, weights: &Weights, head: OutputHead) -> Result<Network> {
     let heads = heads(config);
     let tokens = weights.embedding("model.embed_tokens", config.vocab_size, config.hidden_size)?;
     let frequencies = config.rope_scaling.frequencies(heads.dim, config.rope_theta);

@@ -11,7 +11,7 @@ use candle_core::{Device, Tensor};
 use serde_json::json;
 use tokenizers::Tokenizer;
 
-use super::{Config, LanguageModel, LlamaConfig, RopeScaling};
+use super::{Config, LanguageModel, LlamaConfig};
 use crate::nn::Params;
 
 /// The mark that stands for a space before a word.
@@ -110,14 +110,10 @@ fn read_model(file: &mut Bytes) -> Result<LanguageModel> {
         num_hidden_layers: layers,
         num_attention_heads: heads,
         num_key_value_heads: kv_heads,
-        head_dim: dim,
         rms_norm_eps: 1e-5,
         rope_theta: 10_000.0,
-        rope_scaling: RopeScaling::None,
-        attention_bias: false,
-        mlp_bias: false,
         tie_word_embeddings: true,
-        initializer_range: 0.02,
+        ..Default::default()
     };
     LanguageModel::from_params(Config::Llama(config), Params::from_tensors(tensors)?)
 }

@@ -26,7 +26,7 @@ pub use network::Network;
 pub use reward::{RewardModel, RewardNetwork};
 
 use crate::nn::Params;
-use network::Head;
+use network::OutputHead;
 
 /// A causal language model: its variables, and the network that reads them.
 ///
@@ -64,7 +64,7 @@ impl LanguageModel {
     /// # Errors
     /// A missing weight, a surplus one, a wrong shape: the weight is named.
     pub fn from_params(config: Config, params: Params) -> Result<Self> {
-        let network = build(&config, &params, Head::Vocabulary, true)?;
+        let network = build(&config, &params, OutputHead::Vocabulary, true)?;
         Ok(Self { config, params, network })
     }
 
@@ -75,7 +75,7 @@ impl LanguageModel {
 
     /// A view that shares the variables' memory and records no gradients: for rollouts and references.
     pub fn frozen(&self) -> Result<Network> {
-        build(&self.config, &self.params, Head::Vocabulary, false)
+        build(&self.config, &self.params, OutputHead::Vocabulary, false)
     }
 
     /// A copy with variables of its own.
@@ -94,7 +94,7 @@ impl LanguageModel {
     }
 }
 
-fn build(config: &Config, params: &Params, head: Head, trainable: bool) -> Result<Network> {
+fn build(config: &Config, params: &Params, head: OutputHead, trainable: bool) -> Result<Network> {
     let weights = params.weights(trainable);
     let network = match config {
         Config::Gpt2(c) => gpt2::network(c, &weights, head)?,

@@ -23,14 +23,14 @@ pub struct Network {
 
 /// What the hidden states are mapped to.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Head {
+pub(super) enum OutputHead {
     /// Logits over the vocabulary.
     Vocabulary,
     /// One score: `score.weight`, without a bias.
     Score,
 }
 
-impl Head {
+impl OutputHead {
     /// `untied` names the vocabulary's weight where it is not the embedding's.
     pub fn linear(
         self,
@@ -41,9 +41,9 @@ impl Head {
         width: usize,
     ) -> anyhow::Result<Linear> {
         match (self, untied) {
-            (Head::Score, _) => weights.linear("score", width, 1, false),
-            (Head::Vocabulary, Some(name)) => weights.linear(name, width, vocab_size, false),
-            (Head::Vocabulary, None) => Ok(tokens.head()),
+            (OutputHead::Score, _) => weights.linear("score", width, 1, false),
+            (OutputHead::Vocabulary, Some(name)) => weights.linear(name, width, vocab_size, false),
+            (OutputHead::Vocabulary, None) => Ok(tokens.head()),
         }
     }
 }

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail, ensure};
 use candle_core::{DType, Device, Tensor};
 
 use super::encoder::Encoder;
-use super::network::Head;
+use super::network::OutputHead;
 use super::{Config, LanguageModel, Network, build, deberta_v2, distilbert};
 use crate::nn::{Params, Weights};
 
@@ -201,7 +201,7 @@ impl RewardNetwork {
             Config::DistilBert(c) => encoder(&|weights| distilbert::encoder(c, weights))?,
             Config::DebertaV2(c) => encoder(&|weights| deberta_v2::encoder(c, weights))?,
             Config::Gpt2(_) | Config::GptNeox(_) | Config::Llama(_) => {
-                Layers::Causal(build(config, params, Head::Score, trainable)?)
+                Layers::Causal(build(config, params, OutputHead::Score, trainable)?)
             }
         };
         Ok(Self { layers, vocab_size: config.vocab_size(), max_positions: config.max_positions() })

@@ -11,7 +11,7 @@ use candle_core::{Result, Shape, Tensor, bail};
 use super::Traced;
 use super::kernel::{fill_rows, for_dtype, tensor, with_values};
 use super::matmul::{Matrix, product_into};
-use crate::simd::{self, Real};
+use crate::simd::{self, LANES, Real};
 
 /// The heads of one attention layer; query head h reads key head h / (query / kv).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -186,9 +186,12 @@ impl<'a, T: Real> Head<'a, T> {
             #[inline(always)]
             || {
                 for (i, row) in p[..n * seen].chunks_exact_mut(seen).enumerate() {
-                    let (row, hidden) = row.split_at_mut(sight.of(from + i).min(seen));
+                    let n = sight.of(from + i).min(seen);
+                    // Whole vectors: a loop over what is left of one costs more than a few exponentials of −∞.
+                    let (row, rest) = row.split_at_mut(n.next_multiple_of(LANES).min(seen));
+                    row[n..].fill(T::NEG_INFINITY);
                     softmax(row, scale);
-                    hidden.fill(T::ZERO);
+                    rest.fill(T::ZERO);
                 }
             },
         );
@@ -202,7 +205,7 @@ pub(super) fn softmax<T: Real>(row: &mut [T], scale: T) {
     for x in row.iter_mut() {
         *x = ((*x - top) * scale).exp();
     }
-    let inverse = T::ONE / simd::sum(row.len(), |i| row[i]);
+    let inverse = T::ONE / simd::sum([row], |[x]| x);
     for x in row {
         *x *= inverse;
     }

@@ -128,7 +128,7 @@ fn probabilities<T: Real>(q: &[T], keys: &[T], stride: usize, n: usize, scores: 
     for score in scores.iter_mut() {
         *score = ((*score - top) * scale).exp();
     }
-    let inverse = T::ONE / simd::sum(scores.len(), |i| scores[i]);
+    let inverse = T::ONE / simd::sum([scores], |[x]| x);
     for score in scores {
         *score *= inverse;
     }

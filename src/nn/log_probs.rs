@@ -193,22 +193,25 @@ fn gradient_row<T: Real>(row: &mut [T], wanted: &Wanted) {
     row[wanted.id] += g;
 }
 
+/// log Σ exp and the entropy of a row's distribution, in one pass behind that for the largest logit.
 #[inline(always)]
 fn normaliser_and_entropy<T: Real>(row: &[T]) -> (T, T) {
     let top = simd::max(row);
-    let sum = simd::sum(row.len(), |i| (row[i] - top).exp());
-    let moment =
-        simd::sum(
-            row.len(),
-            |i| if row[i] == T::NEG_INFINITY { T::ZERO } else { (row[i] - top).exp() * (row[i] - top) },
-        );
+    // A logit of −∞ counts as one so far below that its share is nothing.
+    let bottom = T::of(-1e4);
+    let (sum, moment) = simd::two_sums([row], |[x]| {
+        let d = x - top;
+        let d = if d < bottom { bottom } else { d };
+        let e = d.exp();
+        (e, e * d)
+    });
     (top + sum.ln(), sum.ln() - moment / sum)
 }
 
 #[inline(always)]
 fn log_sum_exp<T: Real>(row: &[T]) -> T {
     let top = simd::max(row);
-    top + simd::sum(row.len(), |i| (row[i] - top).exp()).ln()
+    top + simd::sum([row], |[x]| (x - top).exp()).ln()
 }
 
 /// log softmax(logits)\[ids\]: logits `[N, V]`, one id a row; in nats. Not differentiable.
@@ -251,7 +254,7 @@ fn kl_row(a: &[f32], b: &[f32]) -> f64 {
         || {
             let (za, zb) = (log_sum_exp(a), log_sum_exp(b));
             let n = a.len().min(b.len());
-            let kl = simd::sum(n, |i| (a[i] - za).exp() * ((a[i] - za) - (b[i] - zb)));
+            let kl = simd::sum([&a[..n], &b[..n]], |[a, b]| (a - za).exp() * ((a - za) - (b - zb)));
             f64::from(kl).max(0.0)
         },
     )

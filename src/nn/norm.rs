@@ -91,8 +91,8 @@ fn backward(x: &Tensor, weight: &Weight, bias: Option<&Weight>, grad: &Tensor, e
 #[inline(always)]
 fn statistics<T: Real>(row: &[T], eps: f64, centred: bool) -> (T, T) {
     let n = T::of(row.len() as f64);
-    let mean = if centred { simd::sum(row.len(), |i| row[i]) / n } else { T::ZERO };
-    let variance = simd::sum(row.len(), |i| (row[i] - mean) * (row[i] - mean)) / n;
+    let mean = if centred { simd::sum([row], |[x]| x) / n } else { T::ZERO };
+    let variance = simd::sum([row], |[x]| (x - mean) * (x - mean)) / n;
     (mean, T::ONE / (variance + T::of(eps)).sqrt())
 }
 
@@ -102,7 +102,7 @@ fn forward_rows<T: Real>(x: &[T], weight: &[T], bias: Option<&[T]>, y: &mut [T],
         #[inline(always)]
         || {
             for (x, y) in x.chunks_exact(width).zip(y.chunks_exact_mut(width)) {
-                let weight = &weight[..width];
+                let (x, y, weight) = (&x[..width], &mut y[..width], &weight[..width]);
                 let (mean, inverse_sd) = statistics(x, eps, bias.is_some());
                 match bias {
                     Some(bias) => {
@@ -139,12 +139,15 @@ fn backward_rows<T: Real>(
             let n = T::of(width as f64);
             let rows = x.chunks_exact(width).zip(grad.chunks_exact(width)).zip(dx.chunks_exact_mut(width));
             for ((x, g), dx) in rows {
-                let (dw, db) = (&mut dw[..width], &mut db[..width]);
-                let weight = &weight[..width];
+                // Lengths that the compiler can see keep bounds checks out of the loops.
+                let (x, g, weight) = (&x[..width], &g[..width], &weight[..width]);
+                let (dx, dw, db) = (&mut dx[..width], &mut dw[..width], &mut db[..width]);
                 let (mean, inverse_sd) = statistics(x, eps, centred);
-                let normal = |i: usize| (x[i] - mean) * inverse_sd;
-                let along = simd::sum(width, |i| g[i] * weight[i] * normal(i)) / n;
-                let level = if centred { simd::sum(width, |i| g[i] * weight[i]) / n } else { T::ZERO };
+                let (along, level) = simd::two_sums([x, g, weight], |[x, g, weight]| {
+                    let slope = g * weight;
+                    (slope * ((x - mean) * inverse_sd), slope)
+                });
+                let (along, level) = (along / n, if centred { level / n } else { T::ZERO });
                 for i in 0..width {
                     let normal = (x[i] - mean) * inverse_sd;
                     dw[i] += g[i] * normal;

@@ -12,6 +12,9 @@ use std::sync::{Arc, Mutex};
 
 use candle_core::{CpuStorage, CudaStorage, CustomOp1, Layout, Result, Shape, Storage, Tensor, bail};
 
+use super::kernel::{fill_rows, for_dtype, rows_of, tensor, with_values};
+use crate::simd::{self, Real};
+
 /// A tensor, and how it was computed where a gradient will be asked for.
 #[derive(Clone)]
 pub struct Traced {
@@ -43,7 +46,7 @@ impl Traced {
 
     /// The sum of two values of the same shape.
     pub fn add(&self, other: &Traced) -> Result<Traced> {
-        let sum = (&self.tensor + &other.tensor)?;
+        let sum = add(&self.tensor, &other.tensor)?;
         Ok(Self::record(sum, &[self, other], |grad| Ok(vec![Some(grad.clone()), Some(grad.clone())])))
     }
 
@@ -71,6 +74,28 @@ impl Node {
     }
 }
 
+fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    if !a.device().is_cpu() || a.shape() != b.shape() {
+        return a + b;
+    }
+    let (rows, width) = rows_of(a.shape());
+    for_dtype!(a.dtype(), T => with_values::<T, _>(a, |x| with_values::<T, _>(b, |y| {
+        let (sum, _) = fill_rows(rows, width, |first, sum: &mut [T]| add_slices(&x[first * width..], &y[first * width..], sum));
+        tensor(sum, a.shape(), a)
+    })))
+}
+
+fn add_slices<T: Real>(x: &[T], y: &[T], sum: &mut [T]) {
+    simd::dispatch(
+        #[inline(always)]
+        || {
+            for ((sum, &x), &y) in sum.iter_mut().zip(x).zip(y) {
+                *sum = x + y;
+            }
+        },
+    );
+}
+
 /// Goes back from `output` and returns the gradient of the one leaf. What a node saved is freed as soon as it was used.
 fn gradient_of_leaf(output: Traced, grad: Tensor) -> Result<Option<Tensor>> {
     let Some(node) = output.node else { return Ok(None) };
@@ -81,7 +106,7 @@ fn gradient_of_leaf(output: Traced, grad: Tensor) -> Result<Option<Tensor>> {
         for (input, grad) in node.inputs.iter().zip(backward(&grad)?) {
             let (Some(input), Some(grad)) = (input, grad) else { continue };
             let sum = match pending.remove(&input.order) {
-                Some((_, other)) => (other + grad)?,
+                Some((_, other)) => add(&other, &grad)?,
                 None => grad,
             };
             pending.insert(input.order, (input.clone(), sum));

@@ -66,6 +66,7 @@ impl AdamW {
             decay: (1.0 - learning_rate * weight_decay) as f32,
             rate: (learning_rate / (1.0 - beta1.powi(self.steps as i32))) as f32,
             correction2: (1.0 / (1.0 - beta2.powi(self.steps as i32)).sqrt()) as f32,
+            scale: gradient.scale() as f32,
         };
         for (((_, var), grad), state) in params.iter().zip(gradient.values()).zip(&self.states) {
             match &state.master {
@@ -126,6 +127,7 @@ struct Update {
     decay: f32,
     rate: f32,
     correction2: f32,
+    scale: f32,
 }
 
 /// Values in a piece of work.
@@ -149,15 +151,16 @@ impl Update {
     }
 
     fn piece(&self, w: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32]) {
-        let Update { beta1, beta2, eps, decay, rate, correction2 } = *self;
+        let Update { beta1, beta2, eps, decay, rate, correction2, scale } = *self;
         let n = w.len();
         simd::dispatch(
             #[inline(always)]
             || {
                 let (g, m, v) = (&g[..n], &mut m[..n], &mut v[..n]);
                 for i in 0..n {
-                    m[i] = beta1 * m[i] + (1.0 - beta1) * g[i];
-                    v[i] = beta2 * v[i] + (1.0 - beta2) * g[i] * g[i];
+                    let g = scale * g[i];
+                    m[i] = beta1 * m[i] + (1.0 - beta1) * g;
+                    v[i] = beta2 * v[i] + (1.0 - beta2) * g * g;
                     w[i] = decay * w[i] - rate * m[i] / (v[i].sqrt() * correction2 + eps);
                 }
             },

@@ -11,6 +11,10 @@ use crate::simd::{self, Real};
 #[derive(Debug, Clone)]
 pub struct Gradient {
     values: Vec<Tensor>,
+    /// What the values are to be multiplied by.
+    scale: f64,
+    /// The squared norm of the values, where it is known.
+    squared_norm: Option<f64>,
     microbatches: usize,
     sum_of_squared_norms: f64,
 }
@@ -22,22 +26,25 @@ impl Gradient {
     /// A variable that the loss does not reach, and a gradient that is not a number; it is named.
     pub fn of(loss: &Tensor, params: &Params) -> Result<Self> {
         loss.backward()?;
-        let mut gradient = Self { values: Vec::new(), microbatches: 1, sum_of_squared_norms: 0.0 };
+        let (mut values, mut squared_norm) = (Vec::new(), 0.0);
         for (name, sum) in params.gradients() {
             let value = sum.take().with_context(|| format!("the loss gives {name} no gradient"))?;
-            let own = squared_norm(&value)?;
+            let own = squared_norm_of(&value)?;
             ensure!(own.is_finite(), "the gradient of {name} is not a number");
-            gradient.sum_of_squared_norms += own;
-            gradient.values.push(value);
+            squared_norm += own;
+            values.push(value);
         }
-        Ok(gradient)
+        let squared = Some(squared_norm);
+        Ok(Self { values, scale: 1.0, squared_norm: squared, microbatches: 1, sum_of_squared_norms: squared_norm })
     }
 
-    /// Adds the gradient of another microbatch.
+    /// Adds the gradient of another microbatch; neither has been scaled.
     pub fn add(&mut self, other: Gradient) -> Result<()> {
+        ensure!(self.scale == 1.0 && other.scale == 1.0, "a gradient that was scaled cannot be added to");
         for (sum, value) in self.values.iter().zip(&other.values) {
             add(sum, value)?;
         }
+        self.squared_norm = None;
         self.microbatches += other.microbatches;
         self.sum_of_squared_norms += other.sum_of_squared_norms;
         Ok(())
@@ -46,44 +53,53 @@ impl Gradient {
     /// Turns the sum into the mean over microbatches and returns the unbiased estimate of
     /// E‖g − E g‖² of one microbatch, Σ‖g_i − ḡ‖²/(m − 1); none for fewer than two.
     pub fn into_mean(&mut self) -> Result<Option<f64>> {
-        let m = self.microbatches as f64;
         if self.microbatches < 2 {
             return Ok(None);
         }
-        self.scale(1.0 / m)?;
+        let m = self.microbatches as f64;
+        self.scale /= m;
         let mean_square = self.norm()?.powi(2);
         Ok(Some(((self.sum_of_squared_norms - m * mean_square) / (m - 1.0)).max(0.0)))
     }
 
     /// The Euclidean norm over all variables.
-    pub fn norm(&self) -> Result<f64> {
-        Ok(self.values.iter().map(squared_norm).sum::<Result<f64>>()?.sqrt())
+    pub fn norm(&mut self) -> Result<f64> {
+        let squared = match self.squared_norm {
+            Some(squared) => squared,
+            None => self.values.iter().map(squared_norm_of).sum::<Result<f64>>()?,
+        };
+        self.squared_norm = Some(squared);
+        Ok(squared.sqrt() * self.scale)
     }
 
-    /// Scales down to the norm `max`, if it is longer. `norm` is the present one.
-    pub fn clip(&mut self, norm: f64, max: f64) -> Result<()> {
-        if norm > max { self.scale(max / norm) } else { Ok(()) }
+    /// Scales down to the norm `max`, if it is longer; returns the norm from before.
+    pub fn clip(&mut self, max: f64) -> Result<f64> {
+        let norm = self.norm()?;
+        if norm > max {
+            self.scale *= max / norm;
+        }
+        Ok(norm)
     }
 
-    /// One tensor a variable, in f32 (f64 for variables in f64).
+    /// One tensor a variable, in f32 (f64 for variables in f64), to be multiplied by [`Gradient::scale`].
     pub fn values(&self) -> &[Tensor] {
         &self.values
     }
 
-    fn scale(&self, by: f64) -> Result<()> {
-        self.values.iter().try_for_each(|value| change(value, |x| x.iter_mut().for_each(|x| *x *= by as f32)))
+    pub fn scale(&self) -> f64 {
+        self.scale
     }
 }
 
 /// Values in a piece of work; a constant, so that sums have the same bits for any number of threads.
 const PIECE: usize = 1 << 14;
 
-fn squared_norm(x: &Tensor) -> Result<f64> {
+fn squared_norm_of(x: &Tensor) -> Result<f64> {
     fn of<T: Real>(x: &[T]) -> f64 {
         let piece = |x: &[T]| {
             simd::dispatch(
                 #[inline(always)]
-                || simd::sum(x.len(), |i| x[i].into_f64() * x[i].into_f64()),
+                || simd::sum([x], |[x]| x * x).into_f64(),
             )
         };
         x.par_chunks(PIECE).map(piece).collect::<Vec<_>>().into_iter().sum()
@@ -92,11 +108,6 @@ fn squared_norm(x: &Tensor) -> Result<f64> {
         DType::F64 => with_values::<f64, _>(x, |x| Ok(of(x)))?,
         _ => with_values::<f32, _>(x, |x| Ok(of(x)))?,
     })
-}
-
-/// Changes the values piece by piece, in place.
-fn change(x: &Tensor, f: impl Fn(&mut [f32]) + Send + Sync) -> Result<()> {
-    Ok(with_values_mut(x, |x| x.par_chunks_mut(PIECE).for_each(f))?)
 }
 
 /// a += b.

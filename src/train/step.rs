@@ -304,8 +304,7 @@ impl<'a> Trainer<'a> {
         }
         let mut gradient = gradient.context("a pass has a microbatch")?;
         let variance = gradient.into_mean()?;
-        let norm = gradient.norm()?;
-        gradient.clip(norm, self.config.max_gradient_norm)?;
+        let norm = gradient.clip(self.config.max_gradient_norm)?;
         self.optimizer.step(&self.params, &gradient, learning_rate)?;
         Ok(Update {
             loss: total / self.config.microbatches as f64,

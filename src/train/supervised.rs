@@ -40,7 +40,7 @@ pub fn train_supervised(
         // Per token, so that long demonstrations weigh as they would in pretraining.
         let loss = maximum_likelihood_loss(&log_probs, sequences.token_count())?;
         let mut gradient = Gradient::of(&loss, &model.params).with_context(|| format!("{label}, step {step}"))?;
-        gradient.clip(gradient.norm()?, 1.0)?;
+        gradient.clip(1.0)?;
         let rate = warm_up_and_cosine(step, config.steps, config.warmup_steps, config.learning_rate);
         optimizer.step(&model.params, &gradient, rate)?;
         let loss = f64::from(loss.to_scalar::<f32>()?);

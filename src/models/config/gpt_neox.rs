@@ -17,7 +17,9 @@ pub struct GptNeoxConfig {
     pub intermediate_size: usize,
     pub num_hidden_layers: usize,
     pub num_attention_heads: usize,
+    #[serde(default = "default_act")]
     pub hidden_act: Gelu,
+    #[serde(default = "default_norm_eps")]
     pub layer_norm_eps: f64,
     /// The part of each head that turns with the position.
     pub rotary_pct: f64,
@@ -85,6 +87,37 @@ impl GptNeoxConfig {
     }
 }
 
+impl Default for GptNeoxConfig {
+    /// Pythia 70M.
+    fn default() -> Self {
+        Self {
+            vocab_size: 50_304,
+            max_position_embeddings: 2048,
+            hidden_size: 512,
+            intermediate_size: 2048,
+            num_hidden_layers: 6,
+            num_attention_heads: 8,
+            hidden_act: default_act(),
+            layer_norm_eps: default_norm_eps(),
+            rotary_pct: ROPE.default_partial,
+            rotary_emb_base: ROPE.default_theta,
+            rope_scaling: RopeScaling::None,
+            use_parallel_residual: default_parallel(),
+            attention_bias: default_attention_bias(),
+            tie_word_embeddings: false,
+            initializer_range: default_initializer_range(),
+        }
+    }
+}
+
+fn default_act() -> Gelu {
+    Gelu::Erf
+}
+
+fn default_norm_eps() -> f64 {
+    1e-5
+}
+
 fn default_parallel() -> bool {
     true
 }
@@ -95,4 +128,48 @@ fn default_attention_bias() -> bool {
 
 fn default_initializer_range() -> f64 {
     0.02
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(more: Value) -> Result<GptNeoxConfig> {
+        let fields = json!({
+            "vocab_size": 50_304, "max_position_embeddings": 2048, "hidden_size": 512, "intermediate_size": 2048,
+            "num_hidden_layers": 6, "num_attention_heads": 8, "attention_dropout": 0.1,
+        });
+        let Value::Object(fields) = fields else { panic!("an object") };
+        let Value::Object(more) = more else { panic!("an object") };
+        super::read(fields.into_iter().chain(more).collect())
+    }
+
+    fn error(more: Value) -> String {
+        format!("{:#}", read(more).unwrap_err())
+    }
+
+    #[test]
+    fn what_is_not_said_is_pythia() {
+        assert_eq!(read(json!({})).unwrap(), GptNeoxConfig::default());
+        let other = read(json!({
+            "hidden_act": "gelu_fast", "rope_parameters": {"rope_type": "linear", "factor": 4.0, "rope_theta": 500.0,
+            "partial_rotary_factor": 0.5}, "use_parallel_residual": false, "attention_bias": false,
+        }));
+        let other = other.unwrap();
+        assert_eq!((other.hidden_act, other.rope_scaling), (Gelu::Tanh, RopeScaling::Linear { factor: 4.0 }));
+        assert_eq!((other.rotary_emb_base, other.turning()), (500.0, 32));
+        assert!(!other.use_parallel_residual && !other.attention_bias);
+    }
+
+    #[test]
+    fn what_is_not_computed_is_named() {
+        let message = error(json!({"hidden_act": "quick_gelu"}));
+        assert!(message.contains("hidden_act is \"quick_gelu\""), "{message}");
+        let message = error(json!({"rotary_pct": 0.05}));
+        assert!(message.contains("rotary_pct is 0.05: 3 values"), "{message}");
+        let message = error(json!({"num_attention_heads": 7}));
+        assert!(message.contains("hidden_size and num_attention_heads are 512 and 7"), "{message}");
+        let message = error(json!({"sliding_window": 128}));
+        assert!(message.contains("sliding_window"), "{message}");
+    }
 }

@@ -18,8 +18,9 @@ pub struct LlamaConfig {
     pub num_attention_heads: usize,
     /// The number of key and value heads.
     pub num_key_value_heads: usize,
-    /// The width of one head.
-    pub head_dim: usize,
+    /// The width of one head; none means `hidden_size` / `num_attention_heads`.
+    #[serde(default)]
+    pub head_dim: Option<usize>,
     pub rms_norm_eps: f64,
     pub rope_theta: f64,
     pub rope_scaling: RopeScaling,
@@ -61,14 +62,10 @@ pub(super) fn read(mut fields: Map<String, Value>) -> Result<LlamaConfig> {
     fields.insert("rope_theta".into(), json!(rope.theta));
     fields.insert("rope_scaling".into(), json!(rope.scaling));
     fields.entry("max_position_embeddings").or_insert(json!(DEFAULT_POSITIONS));
-    let number = |name: &str| fields.get(name).and_then(Value::as_u64);
-    let heads = number("num_attention_heads");
-    let dim = number("hidden_size").zip(heads.filter(|&heads| heads > 0)).map(|(width, heads)| width / heads);
-    // Where the fields that decide them are missing, the reader below says so.
-    for (name, value) in [("num_key_value_heads", heads), ("head_dim", dim)] {
-        if fields.get(name).is_none_or(Value::is_null) {
-            value.map(|value| fields.insert(name.into(), json!(value)));
-        }
+    if fields.get("num_key_value_heads").is_none_or(Value::is_null)
+        && let Some(heads) = fields.get("num_attention_heads").cloned()
+    {
+        fields.insert("num_key_value_heads".into(), heads);
     }
     let config: LlamaConfig = strict::read(&FIELDS, fields)?;
     for (name, value) in [
@@ -78,17 +75,55 @@ pub(super) fn read(mut fields: Map<String, Value>) -> Result<LlamaConfig> {
         ("intermediate_size", config.intermediate_size),
         ("num_attention_heads", config.num_attention_heads),
         ("num_key_value_heads", config.num_key_value_heads),
-        ("head_dim", config.head_dim),
     ] {
         ensure!(value > 0, "field {name} is 0");
     }
-    let (heads, kv, dim) = (config.num_attention_heads, config.num_key_value_heads, config.head_dim);
+    let (heads, kv, width) = (config.num_attention_heads, config.num_key_value_heads, config.hidden_size);
+    ensure!(
+        config.head_dim.is_some() || width.is_multiple_of(heads),
+        "fields hidden_size and num_attention_heads are {width} and {heads}; the second must divide the first where \
+         head_dim is not there"
+    );
+    let dim = config.head_dim();
     ensure!(
         heads.is_multiple_of(kv),
         "fields num_attention_heads and num_key_value_heads are {heads} and {kv}; the second must divide the first"
     );
-    ensure!(dim.is_multiple_of(2), "field head_dim is {dim}; it must be even, since its values turn in pairs");
+    ensure!(
+        dim > 0 && dim.is_multiple_of(2),
+        "field head_dim is {dim}; it must be positive and even, since a head's values turn in pairs"
+    );
     Ok(config)
+}
+
+impl LlamaConfig {
+    /// The width of one head.
+    pub fn head_dim(&self) -> usize {
+        self.head_dim.unwrap_or(self.hidden_size / self.num_attention_heads)
+    }
+}
+
+impl Default for LlamaConfig {
+    /// LLaMA 2, 7B.
+    fn default() -> Self {
+        Self {
+            vocab_size: 32_000,
+            max_position_embeddings: 4096,
+            hidden_size: 4096,
+            intermediate_size: 11_008,
+            num_hidden_layers: 32,
+            num_attention_heads: 32,
+            num_key_value_heads: 32,
+            head_dim: None,
+            rms_norm_eps: 1e-5,
+            rope_theta: ROPE.default_theta,
+            rope_scaling: RopeScaling::None,
+            attention_bias: false,
+            mlp_bias: false,
+            tie_word_embeddings: false,
+            initializer_range: default_initializer_range(),
+        }
+    }
 }
 
 fn default_initializer_range() -> f64 {

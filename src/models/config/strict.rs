@@ -16,20 +16,16 @@ pub struct Fields {
 
 /// A field that is not read and must have the value that the model is written for.
 pub struct Fixed {
-    name: &'static str,
+    pub name: &'static str,
     /// The values that are accepted, as JSON.
-    accepted: &'static [&'static str],
-    may_be_absent: bool,
+    pub accepted: &'static [&'static str],
+    /// False where transformers takes another value for a field that is absent.
+    pub may_be_absent: bool,
 }
 
 /// A field that may be absent, because transformers then takes an accepted value.
 pub const fn fixed(name: &'static str, accepted: &'static [&'static str]) -> Fixed {
     Fixed { name, accepted, may_be_absent: true }
-}
-
-/// A field that must be there, because transformers takes another value where it is absent.
-pub const fn stated(name: &'static str, accepted: &'static [&'static str]) -> Fixed {
-    Fixed { name, accepted, may_be_absent: false }
 }
 
 /// Names, versions, token ids, generation settings, what is returned, dropout (qstar trains without), labels (the
@@ -194,8 +190,8 @@ mod tests {
         eps: f64,
     }
 
-    const KNOWN: Fields =
-        Fields { inert: &["colour"], fixed: &[fixed("bias", &["false"]), stated("relative", &["true", "1"])] };
+    const RELATIVE: Fixed = Fixed { name: "relative", accepted: &["true", "1"], may_be_absent: false };
+    const KNOWN: Fields = Fields { inert: &["colour"], fixed: &[fixed("bias", &["false"]), RELATIVE] };
 
     fn read(fields: Value) -> Result<Config> {
         let Value::Object(fields) = fields else { panic!("an object") };
