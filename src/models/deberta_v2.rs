@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use super::encoder::{Encoder, EncoderBlock, Parts};
 use super::{DebertaV2Config, PositionTerm, RelativeNorm};
@@ -132,13 +132,13 @@ impl DebertaBlock {
     }
 }
 
-pub(super) fn encoder(config: &DebertaV2Config, weights: &Weights) -> Result<Encoder> {
+pub(super) fn encoder(config: &DebertaV2Config, weights: Weights) -> Result<Encoder> {
     config.check()?;
     let width = config.hidden_size;
-    let positions = Arc::new(Positions::new(config, weights)?);
+    let positions = Arc::new(Positions::new(config, &weights)?);
     let mut blocks: Vec<Arc<dyn EncoderBlock>> = Vec::new();
     for i in 0..config.num_hidden_layers {
-        blocks.push(Arc::new(DebertaBlock::new(config, &positions, weights, i)?));
+        blocks.push(Arc::new(DebertaBlock::new(config, &positions, &weights, i)?));
     }
     let embedding = |part: &str, rows| weights.embedding(&format!("deberta.embeddings.{part}"), rows, width);
     let positions = || embedding("position_embeddings", config.max_position_embeddings);
@@ -153,7 +153,9 @@ pub(super) fn encoder(config: &DebertaV2Config, weights: &Weights) -> Result<Enc
         activation: config.pooler_hidden_act,
         classifier: weights.linear("classifier", width, 1, true)?,
     };
-    Ok(Encoder::new(weights, parts, blocks))
+    let encoder = Encoder::new(&weights, parts, blocks);
+    weights.finish().context("the weights do not fit the configuration")?;
+    Ok(encoder)
 }
 
 /// Fresh weights: N(0, initializer_range²), biases 0, norms 1.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use super::DistilBertConfig;
 use super::encoder::{Encoder, EncoderBlock, Parts};
@@ -53,12 +53,12 @@ impl DistilBertBlock {
     }
 }
 
-pub(super) fn encoder(config: &DistilBertConfig, weights: &Weights) -> Result<Encoder> {
+pub(super) fn encoder(config: &DistilBertConfig, weights: Weights) -> Result<Encoder> {
     config.check()?;
     let width = config.dim;
     let mut blocks: Vec<Arc<dyn EncoderBlock>> = Vec::new();
     for i in 0..config.n_layers {
-        blocks.push(Arc::new(DistilBertBlock::new(config, weights, &format!("distilbert.transformer.layer.{i}"))?));
+        blocks.push(Arc::new(DistilBertBlock::new(config, &weights, &format!("distilbert.transformer.layer.{i}"))?));
     }
     let embedding = |part: &str, rows| weights.embedding(&format!("distilbert.embeddings.{part}"), rows, width);
     let parts = Parts {
@@ -71,7 +71,9 @@ pub(super) fn encoder(config: &DistilBertConfig, weights: &Weights) -> Result<En
         activation: Activation::Relu,
         classifier: weights.linear("classifier", width, 1, true)?,
     };
-    Ok(Encoder::new(weights, parts, blocks))
+    let encoder = Encoder::new(&weights, parts, blocks);
+    weights.finish().context("the weights do not fit the configuration")?;
+    Ok(encoder)
 }
 
 /// Fresh weights: N(0, initializer_range²), biases 0, norms 1.

@@ -9,6 +9,7 @@ mod gpt_neox;
 mod llama;
 mod llama2_c;
 mod load;
+mod lora;
 mod network;
 mod reward;
 mod rope_scaling;
@@ -22,10 +23,12 @@ pub use config::{
 };
 pub use llama2_c::read_llama2_c;
 pub use load::{hub_file, load_folder, save_folder};
+use lora::Adapted;
+pub use lora::LoraConfig;
 pub use network::Network;
 pub use reward::{RewardModel, RewardNetwork};
 
-use crate::nn::Params;
+use crate::nn::{Params, Weights};
 use network::OutputHead;
 
 /// A causal language model: its variables, and the network that reads them.
@@ -42,9 +45,12 @@ use network::OutputHead;
 /// ```
 pub struct LanguageModel {
     pub config: Config,
+    /// What is trained: all weights, or adapters alone.
     pub params: Params,
     /// Gradients reach `params` through this one.
     pub network: Network,
+    /// What the adapters stand beside, where there are any.
+    adapted: Option<Adapted>,
 }
 
 impl LanguageModel {
@@ -64,8 +70,13 @@ impl LanguageModel {
     /// # Errors
     /// A missing weight, a surplus one, a wrong shape: the weight is named.
     pub fn from_params(config: Config, params: Params) -> Result<Self> {
-        let network = build(&config, &params, OutputHead::Vocabulary, true)?;
-        Ok(Self { config, params, network })
+        Self::build(config, params, None)
+    }
+
+    fn build(config: Config, params: Params, adapted: Option<Adapted>) -> Result<Self> {
+        let weights = weights(&params, adapted.as_ref(), true);
+        let network = build(&config, weights, OutputHead::Vocabulary)?;
+        Ok(Self { config, params, network, adapted })
     }
 
     /// Keeps of every block only its input for the way back and computes the rest again there: less memory, more time.
@@ -75,12 +86,12 @@ impl LanguageModel {
 
     /// A view that shares the variables' memory and records no gradients: for rollouts and references.
     pub fn frozen(&self) -> Result<Network> {
-        build(&self.config, &self.params, OutputHead::Vocabulary, false)
+        build(&self.config, weights(&self.params, self.adapted.as_ref(), false), OutputHead::Vocabulary)
     }
 
-    /// A copy with variables of its own.
+    /// A copy with variables of its own. Weights below adapters are shared: they never change.
     pub fn copy(&self) -> Result<Self> {
-        self.to_dtype(self.dtype())
+        Self::build(self.config.clone(), self.params.copy(self.dtype())?, self.adapted.clone())
     }
 
     /// The precision of the variables.
@@ -88,14 +99,30 @@ impl LanguageModel {
         self.params.iter().next().map_or(DType::F32, |(_, var)| var.dtype())
     }
 
-    /// A copy in another precision; f64 is for checking gradients.
+    /// A copy in another precision; f64 is for checking gradients. In bf16, adapters stay in f32.
     pub fn to_dtype(&self, dtype: DType) -> Result<Self> {
-        Self::from_params(self.config.clone(), self.params.copy(dtype)?)
+        let adapted = self.adapted.as_ref().map(|adapted| adapted.to_dtype(dtype)).transpose()?;
+        let own = if adapted.is_some() && dtype != DType::F64 { DType::F32 } else { dtype };
+        Self::build(self.config.clone(), self.params.copy(own)?, adapted)
+    }
+
+    /// SHA-256 over all weights, in hexadecimal: the identity of this model.
+    pub fn digest(&self) -> Result<String> {
+        match &self.adapted {
+            None => self.params.digest(),
+            Some(adapted) => Ok(format!("{}+{}", adapted.base.digest()?, self.params.digest()?)),
+        }
     }
 }
 
-fn build(config: &Config, params: &Params, head: OutputHead, trainable: bool) -> Result<Network> {
-    let weights = params.weights(trainable);
+fn weights(params: &Params, adapted: Option<&Adapted>, trained: bool) -> Weights {
+    match adapted {
+        None => params.weights(trained),
+        Some(adapted) => adapted.weights(params, trained),
+    }
+}
+
+fn build(config: &Config, weights: Weights, head: OutputHead) -> Result<Network> {
     let network = match config {
         Config::Gpt2(c) => gpt2::network(c, &weights, head)?,
         Config::GptNeox(c) => gpt_neox::network(c, &weights, head)?,

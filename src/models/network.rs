@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 
-use crate::nn::{self, Embedding, Heads, KvCache, LayerNorm, Linear, Mask, RmsNorm, TokenLogProbs, Traced, Weights};
+use crate::nn::{
+    self, Embedding, Heads, KvCache, LayerNorm, Linear, LinearShape, Mask, RmsNorm, TokenLogProbs, Traced, Weights,
+};
 
 /// The layers of a causal language model.
 pub struct Network {
@@ -15,6 +17,7 @@ pub struct Network {
     norm: Norm,
     head: Linear,
     heads: Heads,
+    linears: Vec<LinearShape>,
     /// Whether gradients are asked for.
     trained: bool,
     /// Whether blocks are computed again on the way back instead of being kept.
@@ -106,7 +109,7 @@ impl Network {
         heads: Heads,
     ) -> Self {
         let (trained, recompute) = (weights.are_trained(), false);
-        Self { tokens, positions, blocks, norm, head, heads, trained, recompute }
+        Self { tokens, positions, blocks, norm, head, heads, linears: weights.linears(), trained, recompute }
     }
 
     /// Ids `[B, T]` (u32, padded on the right) to hidden states `[B, T, C]` after the final norm.
@@ -145,6 +148,11 @@ impl Network {
     /// Log-probabilities of `ids`, and entropies, from the hidden states `[N, C]` that predict them.
     pub fn log_probs(&self, hidden: &Tensor, ids: &[u32]) -> candle_core::Result<TokenLogProbs> {
         nn::token_log_probs(hidden, &self.head, ids, self.recompute)
+    }
+
+    /// The linear maps, by the hub's names. A tied head is not among them.
+    pub fn linears(&self) -> &[LinearShape] {
+        &self.linears
     }
 
     /// An empty cache for `batch` rows of up to `capacity` tokens.

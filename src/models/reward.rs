@@ -6,7 +6,7 @@ use candle_core::{DType, Device, Tensor};
 use super::encoder::Encoder;
 use super::network::OutputHead;
 use super::{Config, LanguageModel, Network, build, deberta_v2, distilbert};
-use crate::nn::{Params, Weights};
+use crate::nn::Params;
 
 /// A reward model: its variables, and the network that reads them.
 ///
@@ -55,7 +55,11 @@ impl RewardModel {
     }
 
     /// The layers of a language model, copied, with a freshly drawn head.
+    ///
+    /// # Errors
+    /// A model with adapters.
     pub fn on(model: &LanguageModel, seed: u64) -> Result<Self> {
+        ensure!(model.adapted.is_none(), "a reward model stands on whole weights; merge the adapters first");
         let layers = model.params.tensors().into_iter().filter(|(name, _)| !VOCABULARY_HEADS.contains(&name.as_str()));
         Self::with_new_head(model.config.clone(), layers, seed)
     }
@@ -191,17 +195,12 @@ impl RewardNetwork {
     }
 
     fn new(config: &Config, params: &Params, trainable: bool) -> Result<Self> {
-        let encoder = |make: &dyn Fn(&Weights) -> Result<Encoder>| {
-            let weights = params.weights(trainable);
-            let encoder = make(&weights)?;
-            weights.finish().context("the weights do not fit the configuration")?;
-            anyhow::Ok(Layers::Encoder(encoder))
-        };
+        let weights = params.weights(trainable);
         let layers = match config {
-            Config::DistilBert(c) => encoder(&|weights| distilbert::encoder(c, weights))?,
-            Config::DebertaV2(c) => encoder(&|weights| deberta_v2::encoder(c, weights))?,
+            Config::DistilBert(c) => Layers::Encoder(distilbert::encoder(c, weights)?),
+            Config::DebertaV2(c) => Layers::Encoder(deberta_v2::encoder(c, weights)?),
             Config::Gpt2(_) | Config::GptNeox(_) | Config::Llama(_) => {
-                Layers::Causal(build(config, params, OutputHead::Score, trainable)?)
+                Layers::Causal(build(config, weights, OutputHead::Score)?)
             }
         };
         Ok(Self { layers, vocab_size: config.vocab_size(), max_positions: config.max_positions() })

@@ -4,7 +4,8 @@ use candle_core::{Result, Tensor};
 
 use super::kernel::{fill_rows, for_dtype, over_rows, rows_of, sum_in_order, tensor, with_values};
 use super::matmul::{Matrix, product};
-use super::{Gelu, Traced, Weight, bias_gelu, block};
+use super::traced::sum;
+use super::{Gelu, Lora, Traced, Weight, bias_gelu, block};
 use crate::simd::{self, Real};
 
 /// A linear map with or without a bias.
@@ -13,6 +14,7 @@ pub struct Linear {
     weight: Weight,
     layout: Layout,
     bias: Option<Weight>,
+    lora: Option<Lora>,
 }
 
 /// How a weight lies in memory.
@@ -27,12 +29,17 @@ enum Layout {
 impl Linear {
     /// From a weight `[out, in]`.
     pub fn new(weight: Weight, bias: Option<Weight>) -> Self {
-        Self { weight, layout: Layout::OutIn, bias }
+        Self { weight, layout: Layout::OutIn, bias, lora: None }
     }
 
     /// From a weight `[in, out]`.
     pub fn conv1d(weight: Weight, bias: Option<Weight>) -> Self {
-        Self { weight, layout: Layout::InOut, bias }
+        Self { weight, layout: Layout::InOut, bias, lora: None }
+    }
+
+    /// With an adapter beside the weight.
+    pub fn with_lora(self, lora: Lora) -> Self {
+        Self { lora: Some(lora), ..self }
     }
 
     /// `[.., in]` to `[.., out]`.
@@ -59,74 +66,66 @@ impl Linear {
     fn product(&self, x: &Traced) -> Result<Traced> {
         let y = self.multiply(x.tensor())?;
         let (linear, saved) = (self.clone(), x.tensor().clone());
-        Ok(Traced::record(y, &[x], move |grad| {
-            linear.add_gradient(&saved, grad)?;
-            Ok(vec![Some(linear.multiply_back(grad)?)])
-        }))
+        Ok(Traced::record(y, &[x], move |grad| Ok(vec![Some(linear.go_back(&saved, grad)?)])))
     }
 
-    /// The widths of input and output.
-    fn widths(&self) -> Result<(usize, usize)> {
-        let (rows, cols) = self.weight.value().dims2()?;
-        Ok(match self.layout {
-            Layout::OutIn => (cols, rows),
-            Layout::InOut => (rows, cols),
-        })
-    }
-
+    /// The output without the bias.
     pub(super) fn multiply(&self, x: &Tensor) -> Result<Tensor> {
-        let (input, output) = self.widths()?;
-        self.times(x, input, output, Layout::OutIn)
+        let y = times(x, self.weight.value(), self.layout == Layout::OutIn)?;
+        match &self.lora {
+            Some(lora) => sum(&y, &lora.forward(x)?),
+            None => Ok(y),
+        }
     }
 
-    pub(super) fn multiply_back(&self, grad: &Tensor) -> Result<Tensor> {
-        let (input, output) = self.widths()?;
-        self.times(grad, output, input, Layout::InOut)
+    /// Adds the gradient of the weight, or of the adapter on it; returns that of x.
+    pub(super) fn go_back(&self, x: &Tensor, grad: &Tensor) -> Result<Tensor> {
+        match self.layout {
+            Layout::OutIn => add_outer(&self.weight, grad, x)?,
+            Layout::InOut => add_outer(&self.weight, x, grad)?,
+        }
+        let dx = times(grad, self.weight.value(), self.layout == Layout::InOut)?;
+        match &self.lora {
+            Some(lora) => sum(&dx, &lora.backward(x, grad)?),
+            None => Ok(dx),
+        }
     }
+}
 
-    /// x times the weight, or its transpose where the weight lies as `transposed` says.
-    fn times(&self, x: &Tensor, from: usize, to: usize, transposed: Layout) -> Result<Tensor> {
-        let (rows, width) = rows_of(x.shape());
-        if width != from {
-            candle_core::bail!("a linear map of {from} values got rows of {width}")
-        }
-        let mut dims = x.dims().to_vec();
-        dims.pop();
-        dims.push(to);
-        let weight = self.weight.value();
-        if !x.device().is_cpu() {
-            let weight = if self.layout == transposed { weight.t()? } else { weight.clone() };
-            return x.reshape((rows, width))?.matmul(&weight)?.reshape(dims);
-        }
-        for_dtype!(x.dtype(), T => with_values::<T, _>(x, |xs| with_values::<T, _>(weight, |ws| {
-            let (a, b) = weight.dims2()?;
-            let w = Matrix::new(ws, a, b);
-            let w = if self.layout == transposed { w.t() } else { w };
-            tensor(product(Matrix::new(xs, rows, width), w), &dims.into(), x)
-        })))
+/// `[.., from]` times a matrix `[from, to]`, or times the transpose of a matrix `[to, from]`.
+pub(super) fn times(x: &Tensor, matrix: &Tensor, transposed: bool) -> Result<Tensor> {
+    let (rows, width) = rows_of(x.shape());
+    let (a, b) = matrix.dims2()?;
+    let (from, to) = if transposed { (b, a) } else { (a, b) };
+    if width != from {
+        candle_core::bail!("a linear map of {from} values got rows of {width}")
     }
+    let mut dims = x.dims().to_vec();
+    dims.pop();
+    dims.push(to);
+    if !x.device().is_cpu() {
+        let matrix = if transposed { matrix.t()? } else { matrix.clone() };
+        return x.reshape((rows, width))?.matmul(&matrix)?.reshape(dims);
+    }
+    for_dtype!(x.dtype(), T => with_values::<T, _>(x, |xs| with_values::<T, _>(matrix, |ms| {
+        let m = Matrix::new(ms, a, b);
+        let m = if transposed { m.t() } else { m };
+        tensor(product(Matrix::new(xs, rows, width), m), &dims.into(), x)
+    })))
+}
 
-    pub(super) fn add_gradient(&self, x: &Tensor, grad: &Tensor) -> Result<()> {
-        if !self.weight.is_trained() {
-            return Ok(());
-        }
-        let (rows, input) = rows_of(x.shape());
-        let output = rows_of(grad.shape()).1;
-        if !x.device().is_cpu() {
-            let (x, grad) = (x.reshape((rows, input))?, grad.reshape((rows, output))?);
-            return self.weight.add_gradient(&match self.layout {
-                Layout::OutIn => grad.t()?.matmul(&x)?,
-                Layout::InOut => x.t()?.matmul(&grad)?,
-            });
-        }
-        for_dtype!(x.dtype(), T => with_values::<T, _>(x, |xs| with_values::<T, _>(grad, |gs| {
-            let (x, grad) = (Matrix::new(xs, rows, input), Matrix::new(gs, rows, output));
-            match self.layout {
-                Layout::OutIn => self.weight.add_product(grad.t(), x),
-                Layout::InOut => self.weight.add_product(x.t(), grad),
-            }
-        })))
+/// Adds to the gradient of a weight `[n, m]` the sum over rows of the outer products of left `[.., n]` and right `[.., m]`.
+pub(super) fn add_outer(weight: &Weight, left: &Tensor, right: &Tensor) -> Result<()> {
+    if !weight.is_trained() {
+        return Ok(());
     }
+    let ((rows, n), m) = (rows_of(left.shape()), rows_of(right.shape()).1);
+    if !left.device().is_cpu() {
+        return weight.add_gradient(&left.reshape((rows, n))?.t()?.matmul(&right.reshape((rows, m))?)?);
+    }
+    for_dtype!(left.dtype(), T => with_values::<T, _>(left, |left| with_values::<T, _>(right, |right| {
+        weight.add_product(Matrix::new(left, rows, n).t(), Matrix::new(right, rows, m))
+    })))
 }
 
 /// `x + bias` over the last dimension: `[.., C]` and `[C]`.

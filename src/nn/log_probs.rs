@@ -115,8 +115,7 @@ impl CustomOp1 for HeadLogProbs {
                 value: entropies[i],
             });
             let dlogits = turn_into_gradient(logits, &wanted.collect::<Vec<_>>())?;
-            self.head.add_gradient(&hidden, &dlogits)?;
-            parts.push(self.head.multiply_back(&dlogits)?);
+            parts.push(self.head.go_back(&hidden, &dlogits)?);
         }
         Ok(Some(Tensor::cat(&parts, 0)?))
     }

@@ -9,7 +9,7 @@ use candle_core::{DType, Device, Tensor, Var};
 use rand_distr::{Distribution, StandardNormal};
 use sha2::{Digest, Sha256};
 
-use super::{Conv1d, Embedding, GradientSum, LayerNorm, Linear, RmsNorm, Weight};
+use super::{Conv1d, Dropout, DropoutClock, Embedding, GradientSum, LayerNorm, Linear, Lora, RmsNorm, Weight};
 use crate::seed;
 
 /// Trainable variables by name, in the order of their names. A clone shares the variables.
@@ -113,7 +113,13 @@ impl Params {
             };
             (name.clone(), weight)
         });
-        Weights { weights: weights.collect(), trained: trainable, used: RefCell::default() }
+        Weights {
+            weights: weights.collect(),
+            trained: trainable,
+            adapters: None,
+            used: RefCell::default(),
+            linears: RefCell::default(),
+        }
     }
 
     /// A new variable with values drawn from N(0, sd²); the draw depends on `seed` and on the name alone.
@@ -161,13 +167,43 @@ impl Variable {
 pub struct Weights {
     weights: BTreeMap<String, Weight>,
     trained: bool,
+    adapters: Option<Box<Adapters>>,
     used: RefCell<BTreeSet<String>>,
+    linears: RefCell<Vec<LinearShape>>,
+}
+
+/// Adapters for the linear maps of a network, under PEFT's names: `NAME.lora_A.weight` and `NAME.lora_B.weight`.
+pub struct Adapters {
+    pub weights: Weights,
+    pub scale: f64,
+    /// While training: the share of inputs that is dropped.
+    pub dropout: Option<(f64, DropoutClock)>,
+}
+
+/// A linear map of a network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinearShape {
+    pub name: String,
+    pub input: usize,
+    pub output: usize,
+    /// Whether the weight is stored `[in, out]`, as GPT-2 has it.
+    pub fan_in_fan_out: bool,
 }
 
 impl Weights {
     /// Whether gradients are asked for.
     pub fn are_trained(&self) -> bool {
         self.trained
+    }
+
+    /// These weights with adapters beside them; gradients are asked for if they are for the adapters.
+    pub fn with_adapters(self, adapters: Adapters) -> Self {
+        Self { trained: self.trained || adapters.weights.trained, adapters: Some(Box::new(adapters)), ..self }
+    }
+
+    /// The linear maps that were asked for so far. A tied head is not among them.
+    pub fn linears(&self) -> Vec<LinearShape> {
+        self.linears.borrow().clone()
     }
 
     /// The weight `name`, which must have the shape `shape`.
@@ -186,13 +222,34 @@ impl Weights {
     pub fn linear(&self, name: &str, input: usize, output: usize, bias: bool) -> Result<Linear> {
         let weight = self.get(&format!("{name}.weight"), &[output, input])?;
         let bias = bias.then(|| self.get(&format!("{name}.bias"), &[output])).transpose()?;
-        Ok(Linear::new(weight, bias))
+        self.adapt(Linear::new(weight, bias), LinearShape { name: name.into(), input, output, fan_in_fan_out: false })
     }
 
     /// A linear map with a weight `[input, output]`, as GPT-2's `Conv1D` has it: `NAME.weight` and `NAME.bias`.
     pub fn conv1d(&self, name: &str, input: usize, output: usize) -> Result<Linear> {
         let weight = self.get(&format!("{name}.weight"), &[input, output])?;
-        Ok(Linear::conv1d(weight, Some(self.get(&format!("{name}.bias"), &[output])?)))
+        let linear = Linear::conv1d(weight, Some(self.get(&format!("{name}.bias"), &[output])?));
+        self.adapt(linear, LinearShape { name: name.into(), input, output, fan_in_fan_out: true })
+    }
+
+    fn adapt(&self, linear: Linear, shape: LinearShape) -> Result<Linear> {
+        let LinearShape { name, input, output, .. } = &shape;
+        let (a, b) = (format!("{name}.lora_A.weight"), format!("{name}.lora_B.weight"));
+        let adapted = match self.adapters.as_deref() {
+            Some(Adapters { weights, scale, dropout }) if weights.weights.contains_key(&a) => {
+                let rank = weights.weights[&a].value().dim(0)?;
+                let (a, b) = (weights.get(&a, &[rank, *input])?, weights.get(&b, &[*output, rank])?);
+                let layer = self.linears.borrow().len() as u64;
+                let dropout = dropout.as_ref().map(|(probability, clock)| {
+                    let (probability, clock) = (*probability, clock.clone());
+                    Dropout { probability, layer, clock }
+                });
+                linear.with_lora(Lora::new(a, b, *scale, dropout))
+            }
+            _ => linear,
+        };
+        self.linears.borrow_mut().push(shape);
+        Ok(adapted)
     }
 
     /// A convolution over time, `width` positions wide: `NAME.weight` `[output, input, width]` and `NAME.bias`.
@@ -220,6 +277,9 @@ impl Weights {
     /// # Errors
     /// A weight that no block asked for: the file does not belong to the configuration.
     pub fn finish(self) -> Result<()> {
+        if let Some(adapters) = self.adapters {
+            adapters.weights.finish().context("the adapters do not fit the model")?;
+        }
         let used = self.used.borrow();
         match self.weights.keys().find(|name| !used.contains(*name)) {
             Some(name) => bail!("weight {name} belongs to no part of the configured model"),

@@ -46,7 +46,7 @@ impl Traced {
 
     /// The sum of two values of the same shape.
     pub fn add(&self, other: &Traced) -> Result<Traced> {
-        let sum = add(&self.tensor, &other.tensor)?;
+        let sum = sum(&self.tensor, &other.tensor)?;
         Ok(Self::record(sum, &[self, other], |grad| Ok(vec![Some(grad.clone()), Some(grad.clone())])))
     }
 
@@ -74,7 +74,8 @@ impl Node {
     }
 }
 
-fn add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+/// a + b, of one shape.
+pub(super) fn sum(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     if !a.device().is_cpu() || a.shape() != b.shape() {
         return a + b;
     }
@@ -106,7 +107,7 @@ fn gradient_of_leaf(output: Traced, grad: Tensor) -> Result<Option<Tensor>> {
         for (input, grad) in node.inputs.iter().zip(backward(&grad)?) {
             let (Some(input), Some(grad)) = (input, grad) else { continue };
             let sum = match pending.remove(&input.order) {
-                Some((_, other)) => add(&other, &grad)?,
+                Some((_, other)) => self::sum(&other, &grad)?,
                 None => grad,
             };
             pending.insert(input.order, (input.clone(), sum));

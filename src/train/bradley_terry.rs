@@ -71,8 +71,7 @@ pub fn train_reward_model(
         let pairs: Vec<&Preference> = (0..config.batch).map(|_| order.next()).collect();
         let (mut gradient, measured) =
             of_batch(model, &pairs, config.microbatch).with_context(|| format!("{label}, step {step}"))?;
-        let norm = gradient.norm()?;
-        gradient.clip(norm, 1.0)?;
+        let norm = gradient.clip(1.0)?;
         let learning_rate = warm_up_and_cosine(step, config.steps, config.warmup_steps, config.learning_rate);
         optimizer.step(&model.params, &gradient, learning_rate)?;
         let n = pairs.len() as f64;

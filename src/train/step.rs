@@ -288,6 +288,8 @@ impl<'a> Trainer<'a> {
         for start in (0..batch.responses.len()).step_by(size) {
             let rows = start..start + size;
             let sequences = Sequences::new(&all[rows.clone()])?;
+            let batch = self.step * self.config.microbatches as u64 + (start / size) as u64;
+            self.policy.set_dropout_batch(batch);
             let hidden = sequences.hidden(&self.policy.network)?;
             let log_probs = sequences.log_probs(&self.policy.network, &hidden)?;
             let loss = loss(&sequences, &hidden, &log_probs, rows)?;

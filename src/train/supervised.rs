@@ -36,6 +36,7 @@ pub fn train_supervised(
         let examples: Vec<_> = (0..config.batch).map(|i| example((step * config.batch + i) as u64)).collect();
         let pairs: Vec<_> = examples.iter().map(|(p, r)| (&p[..], &r[..])).collect();
         let sequences = Sequences::new(&pairs)?;
+        model.set_dropout_batch(step as u64);
         let log_probs = sequences.log_probs(&model.network, &sequences.hidden(&model.network)?)?;
         // Per token, so that long demonstrations weigh as they would in pretraining.
         let loss = maximum_likelihood_loss(&log_probs, sequences.token_count())?;

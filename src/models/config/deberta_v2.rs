@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
-use super::strict::{self, Fields, fixed, stated};
+use super::strict::{self, Fields, Fixed, fixed};
 use crate::nn::{Activation, Gelu, RelativePositions};
 
 /// DeBERTa-v2 and v3 (He et al. 2021, arXiv:2006.03654, arXiv:2111.09543) with a sequence-classification head.
@@ -50,8 +50,10 @@ pub(super) const FIELDS: Fields = Fields {
         "pooler_dropout",
         "tie_word_embeddings",
     ],
-    fixed: &[fixed("conv_groups", &["1"]), stated("relative_attention", &["true"])],
+    fixed: &[fixed("conv_groups", &["1"]), RELATIVE],
 };
+
+const RELATIVE: Fixed = Fixed { name: "relative_attention", accepted: &["true"], may_be_absent: false };
 
 pub(super) fn read(mut fields: Map<String, Value>) -> Result<DebertaV2Config> {
     let given: Vec<_> =
