@@ -193,3 +193,59 @@ fn terms<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<PositionTerm>
     };
     names.iter().map(term).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn read(more: Value) -> Result<DebertaV2Config> {
+        let fields = json!({
+            "attention_probs_dropout_prob": 0.1, "hidden_size": 1024, "num_attention_heads": 16,
+            "intermediate_size": 4096, "relative_attention": true, "position_buckets": 256,
+            "norm_rel_ebd": "layer_norm", "share_att_key": true, "pos_att_type": "p2c|c2p",
+            "position_biased_input": false,
+        });
+        let Value::Object(fields) = fields else { panic!("an object") };
+        let Value::Object(more) = more else { panic!("an object") };
+        super::read(fields.into_iter().chain(more).collect())
+    }
+
+    fn error(more: Value) -> String {
+        format!("{:#}", read(more).unwrap_err())
+    }
+
+    #[test]
+    fn what_is_not_said_is_transformers_default() {
+        assert_eq!(read(json!({})).unwrap(), DebertaV2Config::v3_large());
+        let v2 = read(json!({
+            "pos_att_type": ["c2p", "P2C"], "conv_kernel_size": 3, "conv_act": "gelu", "hidden_act": "relu",
+            "attention_head_size": 64, "embedding_size": 1024, "pooler_hidden_size": 1024, "conv_groups": 1,
+        }));
+        let v2 = v2.unwrap();
+        assert_eq!((v2.conv_kernel_size, v2.conv_act), (3, Activation::Gelu(Gelu::Erf)));
+        assert_eq!((v2.hidden_act, v2.pos_att_type), (Activation::Relu, vec![PositionTerm::C2p, PositionTerm::P2c]));
+    }
+
+    #[test]
+    fn what_is_not_computed_is_named() {
+        for (field, value, told) in [
+            ("embedding_size", json!(128), "field embedding_size is 128; with hidden_size 1024 only 1024"),
+            ("pooler_hidden_size", json!(7), "field pooler_hidden_size is 7"),
+            ("attention_head_size", json!(32), "field attention_head_size is 32; with hidden_size 1024 only 64"),
+            ("relative_attention", json!(false), "field relative_attention is false; only true"),
+            ("pos_att_type", json!("p2p|c2p"), "pos_att_type \"p2p\": known are c2p and p2c"),
+            ("pos_att_type", json!([]), "field pos_att_type is empty"),
+            ("conv_groups", json!(2), "field conv_groups is 2; only 1"),
+            ("conv_kernel_size", json!(4), "field conv_kernel_size is 4"),
+            ("num_attention_heads", json!(7), "fields hidden_size and num_attention_heads are 1024 and 7"),
+            ("hidden_act", json!("quick_gelu"), "field hidden_act is \"quick_gelu\""),
+            ("norm_rel_ebd", json!("batch_norm"), "field norm_rel_ebd is \"batch_norm\""),
+            ("max_relative_positions", json!(100), "fields position_buckets and max_relative_positions"),
+            ("z_steps", json!(2), "field z_steps with the value 2"),
+        ] {
+            let message = error(json!({ field: value }));
+            assert!(message.contains(told), "{message}");
+        }
+    }
+}

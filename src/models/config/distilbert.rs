@@ -79,3 +79,30 @@ impl DistilBertConfig {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn read(fields: Value) -> Result<DistilBertConfig> {
+        let Value::Object(fields) = fields else { panic!("an object") };
+        super::read(fields)
+    }
+
+    #[test]
+    fn fields_are_honoured_inert_or_named() {
+        let base = json!({"activation": "gelu", "dropout": 0.1, "tie_weights_": true, "qa_dropout": 0.1});
+        assert_eq!(read(base).unwrap(), DistilBertConfig::default());
+        assert_eq!(read(json!({"activation": "relu"})).unwrap().activation, Activation::Relu);
+        for (fields, told) in [
+            (json!({"dim": 100}), "fields dim and n_heads are 100 and 12"),
+            (json!({"n_heads": 0}), "field n_heads is 0"),
+            (json!({"activation": "swish"}), "field activation is \"swish\""),
+            (json!({"layer_norm_eps": 1e-5}), "field layer_norm_eps with the value 1e-5"),
+        ] {
+            let message = format!("{:#}", read(fields).unwrap_err());
+            assert!(message.contains(told), "{message}");
+        }
+    }
+}
