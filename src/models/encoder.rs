@@ -50,7 +50,8 @@ impl Encoder {
         }
         let lengths: Arc<[usize]> = lengths.into();
         let norm = self.parts.norm.clone();
-        let mut x = nn::block(&self.embed(ids)?, self.recompute, move |x| norm.forward(x))?;
+        let ids = ids.to_device(self.parts.tokens.device())?;
+        let mut x = nn::block(&self.embed(&ids)?, self.recompute, move |x| norm.forward(x))?;
         for block in &self.blocks {
             let (block, lengths) = (block.clone(), lengths.clone());
             x = nn::block(&x, self.recompute, move |x| block.forward(x, &lengths))?;

@@ -15,7 +15,7 @@ mod reward;
 mod rope_scaling;
 
 use anyhow::{Context, Result, bail};
-use candle_core::DType;
+use candle_core::{DType, Device};
 
 pub use config::{
     Config, DebertaV2Config, DistilBertConfig, Gpt2Config, GptNeoxConfig, LlamaConfig, PositionTerm, RelativeNorm,
@@ -112,6 +112,11 @@ impl LanguageModel {
             None => self.params.digest(),
             Some(adapted) => Ok(format!("{}+{}", adapted.base.digest()?, self.params.digest()?)),
         }
+    }
+
+    /// A copy on a device, in its precision.
+    pub fn to_device(&self, device: &Device) -> Result<Self> {
+        Self::from_params(self.config.clone(), self.params.to_device(device)?)
     }
 }
 

@@ -74,7 +74,7 @@ impl RewardModel {
         seed: u64,
     ) -> Result<Self> {
         let mut params = Params::from_tensors(layers)?;
-        let dtype = params.iter().next().map(|(_, var)| var.dtype()).context("a head needs layers to stand on")?;
+        ensure!(params.iter().next().is_some(), "a head needs layers to stand on");
         match &config {
             Config::DistilBert(c) => distilbert::add_head(c, &mut params, seed)?,
             Config::DebertaV2(c) => deberta_v2::add_head(c, &mut params, seed)?,
@@ -83,7 +83,7 @@ impl RewardModel {
                 params.add_normal("score.weight", &[1, config.hidden_size()], sd, seed)?;
             }
         }
-        Self::from_params(config, params.copy(dtype)?)
+        Self::from_params(config, params)
     }
 
     /// A model on given variables.
@@ -111,6 +111,11 @@ impl RewardModel {
     /// A copy in another precision; f64 is for checking gradients.
     pub fn to_dtype(&self, dtype: DType) -> Result<Self> {
         Self::from_params(self.config.clone(), self.params.copy(dtype)?)
+    }
+
+    /// A copy on a device, in its precision. DeBERTa's attention has no kernel for a GPU.
+    pub fn to_device(&self, device: &Device) -> Result<Self> {
+        Self::from_params(self.config.clone(), self.params.to_device(device)?)
     }
 
     /// The score of every sequence of token ids, in their order, without gradients.

@@ -3,6 +3,7 @@
 use candle_core::{Result, Tensor, bail};
 use serde::{Deserialize, Serialize};
 
+use super::cuda::on_gpu;
 use super::kernel::{fill_rows, for_dtype, rows_of, sum_in_order, tensor, with_values};
 use super::{Linear, Traced, Weight};
 use crate::simd::{self, Real};
@@ -39,28 +40,22 @@ pub enum Gelu {
 /// The activation of every value of `x`, `[.., C]`.
 pub fn activate(x: &Traced, activation: Activation) -> Result<Traced> {
     let value = x.tensor();
-    if let Activation::Gelu(gelu) = activation {
-        let zero = Tensor::zeros(rows_of(value.shape()).1, value.dtype(), value.device())?;
-        return bias_gelu(x, &Weight::frozen(zero), gelu);
+    match activation {
+        Activation::Relu => {
+            // A product, so that what is not a number stays so.
+            let slope = value.gt(0.0)?.to_dtype(value.dtype())?;
+            Ok(Traced::record((value * &slope)?, &[x], move |grad| Ok(vec![Some((grad * &slope)?)])))
+        }
+        Activation::Tanh => {
+            let y = value.tanh()?;
+            let saved = y.clone();
+            Ok(Traced::record(y, &[x], move |grad| Ok(vec![Some((grad * saved.sqr()?.affine(-1.0, 1.0)?)?)])))
+        }
+        Activation::Gelu(gelu) => {
+            let zero = Tensor::zeros(rows_of(value.shape()).1, value.dtype(), value.device())?;
+            bias_gelu(x, &Weight::frozen(zero), gelu)
+        }
     }
-    let is_relu = activation == Activation::Relu;
-    let y = for_dtype!(value.dtype(), T => with_values::<T, _>(value, |xs| {
-        let y = match is_relu {
-            true => of_two(xs, xs, |x: T, _| relu(x).0),
-            false => of_two(xs, xs, |x: T, _| tanh(x).0),
-        };
-        tensor(y, value.shape(), value)
-    }))?;
-    let saved = value.clone();
-    Ok(Traced::record(y, &[x], move |grad| {
-        for_dtype!(saved.dtype(), T => with_values::<T, _>(&saved, |xs| with_values::<T, _>(grad, |gs| {
-            let dx = match is_relu {
-                true => of_two(xs, gs, |x: T, g| g * relu(x).1),
-                false => of_two(xs, gs, |x: T, g| g * tanh(x).1),
-            };
-            Ok(vec![Some(tensor(dx, saved.shape(), &saved)?)])
-        })))
-    }))
 }
 
 /// The activation of what a linear map gives; GELU in one pass with the bias.
@@ -78,6 +73,7 @@ pub fn bias_gelu(x: &Traced, bias: &Weight, gelu: Gelu) -> Result<Traced> {
     if width != b.elem_count() {
         bail!("bias {:?} does not fit {:?}", b.shape(), value.shape())
     }
+    on_gpu!(x.tensor(), cuda::bias_gelu(x, bias, gelu));
     let y = for_dtype!(value.dtype(), T => with_values::<T, _>(value, |x| with_values::<T, _>(b, |b| {
         let (y, _) = fill_rows(rows, width, |first, y: &mut [T]| match gelu {
             Gelu::Tanh => values(&x[first * width..], b, y, tanh_form),
@@ -95,6 +91,7 @@ pub fn swiglu(gate: &Traced, up: &Traced) -> Result<Traced> {
     if a.shape() != b.shape() || a.dtype() != b.dtype() {
         bail!("gate {:?} and up {:?} differ", a.shape(), b.shape())
     }
+    on_gpu!(gate.tensor(), cuda::swiglu(gate, up));
     let (rows, width) = rows_of(a.shape());
     let y = for_dtype!(a.dtype(), T => with_values::<T, _>(a, |gate| with_values::<T, _>(b, |up| {
         let (y, _) = fill_rows(rows, width, |first, y: &mut [T]| swiglu_rows(&gate[first * width..], &up[first * width..], y));
@@ -129,18 +126,6 @@ fn erf_form<T: Real>(x: T) -> (T, T) {
     let cdf = half * (T::ONE + (x * T::of(std::f64::consts::FRAC_1_SQRT_2)).erf());
     let density = T::of(0.5 * SQRT_2_OVER_PI) * (-half * x * x).exp();
     (x * cdf, cdf + x * density)
-}
-
-#[inline(always)]
-fn relu<T: Real>(x: T) -> (T, T) {
-    if x > T::ZERO { (x, T::ONE) } else { (T::ZERO, T::ZERO) }
-}
-
-/// 2·σ(2x) − 1.
-#[inline(always)]
-fn tanh<T: Real>(x: T) -> (T, T) {
-    let y = T::of(2.0) * sigmoid(T::of(2.0) * x) - T::ONE;
-    (y, T::ONE - y * y)
 }
 
 fn values<T: Real>(x: &[T], bias: &[T], y: &mut [T], form: impl Fn(T) -> (T, T)) {
@@ -238,20 +223,4 @@ fn of_three<T: Real>(a: &[T], b: &[T], c: &[T], width: usize, f: impl Fn(T, T, T
         );
     };
     fill_rows(a.len() / width, width, piece).0
-}
-
-/// f of two values, place by place.
-fn of_two<T: Real>(a: &[T], b: &[T], f: impl Fn(T, T) -> T + Sync) -> Vec<T> {
-    let piece = |first: usize, out: &mut [T]| {
-        let (a, b) = (&a[first..first + out.len()], &b[first..first + out.len()]);
-        simd::dispatch(
-            #[inline(always)]
-            || {
-                for (i, out) in out.iter_mut().enumerate() {
-                    *out = f(a[i], b[i]);
-                }
-            },
-        );
-    };
-    fill_rows(a.len(), 1, piece).0
 }
