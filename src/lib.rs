@@ -12,7 +12,8 @@
 //! - [`tasks`]: prompts, demonstrations, true rewards
 //! - [`method`]: the methods, their weights, one file an objective
 //! - [`metrics`], [`record`]: statistics; rows, frames, the folder of a run
-//! - [`train`]: a step, a run, supervised training
+//! - [`reward`]: preference pairs, the Bradley-Terry model, its calibration
+//! - [`train`]: a step, a run, supervised training, training of reward models
 //! - [`plot`]: one function a figure
 //! - [`notebook`]: the kernel's set-up, running notebooks
 //! - [`experiment`]: worlds, plans, presets, tables
@@ -33,6 +34,7 @@ pub mod plot;
 pub mod prelude;
 pub mod progress;
 pub mod record;
+pub mod reward;
 pub mod rollout;
 pub mod seed;
 pub mod simd;

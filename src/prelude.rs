@@ -16,13 +16,17 @@ pub use crate::mixture::{
     Batch, Drawn, Moments, Pair, Rule, Solution, Solver, Start, Status, Temperature, draw, solve_batch,
 };
 pub use crate::models::{
-    Config, Gpt2Config, GptNeoxConfig, LanguageModel, LlamaConfig, RopeScaling, ScoreModel, Source, load_folder,
-    load_model, save_folder,
+    Config, DebertaV2Config, DistilBertConfig, Gpt2Config, GptNeoxConfig, Head, LanguageModel, LlamaConfig, LoraConfig,
+    RewardModel, RopeScaling, Source, load_folder, load_model, load_reward_model, save_folder, save_reward_folder,
 };
 pub use crate::plot::{self, Figure};
 pub use crate::progress::Progress;
 pub use crate::record::{self, RunFolder};
+pub use crate::reward::{Preference, PreferenceEvaluation, Preferences, evaluate_preferences};
 pub use crate::rollout::{Draw, Proposal, Response, Sampler};
 pub use crate::tasks::micro::MicroWorld;
 pub use crate::tasks::{Prompt, Quality, Split, Task};
-pub use crate::train::{Models, Run, RunConfig, RunSpec, StepConfig, Supervised, Trainer, train_supervised};
+pub use crate::train::{
+    BradleyTerry, Models, RewardStepRow, Run, RunConfig, RunSpec, StepConfig, Supervised, Trainer, train_reward_model,
+    train_supervised,
+};

@@ -18,6 +18,7 @@ pub enum Purpose {
     Bootstrap = 6,
     Table = 7,
     Dropout = 8,
+    Preferences = 9,
     Derivation = 20,
 }
 

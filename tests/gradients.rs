@@ -2,9 +2,16 @@
 //!
 //! In f64: a central difference with step h has an error of order h², far below what is asked.
 
+#[path = "gradients/differences.rs"]
+mod differences;
+
 use candle_core::{DType, Device, Tensor, Var};
-use qstar::models::{Config, Gpt2Config, GptNeoxConfig, LanguageModel, LlamaConfig, RopeScaling, ScoreModel};
-use qstar::nn::{self, Embedding, Gelu, GradientSum, Heads, LayerNorm, Linear, Mask, RmsNorm, Rope, Traced, Weight};
+use differences::check;
+use qstar::models::{Config, Gpt2Config, GptNeoxConfig, LanguageModel, LlamaConfig, RewardModel, RopeScaling};
+use qstar::nn::{
+    self, Activation, Conv1d, Embedding, Gelu, GradientSum, Heads, LayerNorm, Linear, Mask, RelativePositions, RmsNorm,
+    Rope, Traced, Weight,
+};
 use qstar::train::Sequences;
 
 fn gpt2() -> Gpt2Config {
@@ -62,32 +69,6 @@ fn loss(model: &LanguageModel) -> Tensor {
     let log_probs = sequences.log_probs(&model.network, &hidden).unwrap();
     let weights = Tensor::new(&[0.5, -1.0, 2.0, 0.3, 1.0, -0.7, 0.9], &Device::Cpu).unwrap();
     (log_probs * weights).unwrap().sum_all().unwrap()
-}
-
-/// Moves one element of a variable and returns f there.
-fn at(var: &Var, index: usize, by: f64, f: &dyn Fn() -> Tensor) -> f64 {
-    let original = var.flatten_all().unwrap().to_vec1::<f64>().unwrap();
-    let mut moved = original.clone();
-    moved[index] += by;
-    let set = |values: Vec<f64>| var.set(&Tensor::from_vec(values, var.shape(), &Device::Cpu).unwrap()).unwrap();
-    set(moved);
-    let value = f().to_scalar::<f64>().unwrap();
-    set(original);
-    value
-}
-
-/// Compares up to `most` elements of a gradient with central differences of f.
-fn check(name: &str, var: &Var, grad: &Tensor, most: usize, f: &dyn Fn() -> Tensor) {
-    let grad = grad.flatten_all().unwrap().to_vec1::<f64>().unwrap();
-    assert!(grad.iter().all(|g| g.is_finite()), "{name} has a gradient that is not finite");
-    assert!(grad.iter().any(|g| *g != 0.0), "{name} has a zero gradient");
-    let scale = grad.iter().fold(0f64, |m, g| m.max(g.abs()));
-    let h = 1e-5;
-    for index in (0..grad.len()).step_by(grad.len().div_ceil(most)) {
-        let difference = (at(var, index, h, f) - at(var, index, -h, f)) / (2.0 * h);
-        let error = (difference - grad[index]).abs() / scale;
-        assert!(error < 1e-6, "{name}[{index}]: backward {}, finite difference {difference}", grad[index]);
-    }
 }
 
 /// Every variable of a model, with and without blocks that are computed again on the way back.
@@ -163,7 +144,7 @@ fn every_variable_of_llama() {
 #[test]
 fn every_variable_of_a_scoring_model() {
     let config = Config::GptNeox(gpt_neox());
-    let model = ScoreModel::on(&model(config), 9).unwrap();
+    let model = RewardModel::on(&model(config), 9).unwrap();
     let f = || {
         let scores = model.network.scores(&[&[1, 2, 3, 4, 5], &[6, 7], &[8, 9, 10]]).unwrap();
         (scores.tanh().unwrap() * Tensor::new(&[1.0, -0.7, 0.4], &Device::Cpu).unwrap()).unwrap().sum_all().unwrap()
@@ -249,6 +230,28 @@ fn every_block_against_finite_differences() {
         let turned = var(&[2, 3, heads.packed()], 0.2);
         let table = Rope::new(&Rope::frequencies(2, 50.0), 10);
         block(&format!("rope, {name}"), &turned, &[], move |x, _| nn::rope(x, heads, &[0, 3], &table));
+    }
+    for (name, activation) in
+        [("relu", Activation::Relu), ("tanh", Activation::Tanh), ("gelu", Activation::Gelu(Gelu::Erf))]
+    {
+        block(name, &x, &[], move |x, _| nn::activate(x, activation));
+    }
+    let (around, bias) = (var(&[4, 8, 3], 0.6), var(&[4], 0.2));
+    block("conv1d over time", &var(&[2, 5, 8], 0.1), &[&around, &bias], |x, w| {
+        Conv1d::new(w.get(0), w.get(1))?.forward(x, &[5, 3].into())
+    });
+    // More than one block of queries; far positions share rows of the table.
+    let heads = Heads { query: 2, kv: 2, dim: 4, interleaved: false };
+    let positions = RelativePositions::new(Some(6), 40).unwrap();
+    let table = var(&[positions.rows(), 8], 0.7);
+    for (keys, queries) in [(true, true), (true, false), (false, true)] {
+        let packed = var(&[2, 67, heads.packed()], 0.2);
+        block(&format!("disentangled attention, {keys} {queries}"), &packed, &[&table], move |x, w| {
+            let reach = positions.reach(67);
+            let rows = Embedding::new(w.get(0))?.rows(reach.first, reach.count, x)?;
+            let (keys, queries) = (keys.then_some(&rows), queries.then_some(&rows));
+            nn::disentangled_attention(x, keys, queries, heads, &reach, &[66, 3].into())
+        });
     }
     let parts = [var(&[2, 8], 0.3), var(&[4, 8], 0.4), var(&[4, 8], 0.5)];
     block("pack", &x, &[&parts[0], &parts[1], &parts[2]], |x, w| {

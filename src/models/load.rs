@@ -7,8 +7,8 @@ use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Device, Tensor};
 
 use super::files::{SHARD_BYTES, Source, TensorFiles, save_model};
-use super::names::{Architecture, Names, Purpose, canonical_names};
-use super::{Config, LanguageModel};
+use super::names::{Architecture, Head, Names, Purpose, canonical_names};
+use super::{Config, LanguageModel, RewardModel};
 use crate::nn::Params;
 
 /// What is stored of a model.
@@ -70,6 +70,28 @@ pub fn load_folder(folder: &Path) -> Result<LanguageModel> {
 pub fn load_model(source: &Source) -> Result<LanguageModel> {
     let stored = read_model(source, Purpose::LanguageModel, DType::F32, &Device::Cpu)?;
     LanguageModel::from_params(stored.config, Params::from_tensors(stored.tensors)?).with_context(|| source.to_string())
+}
+
+/// Reads a reward model from a folder or from the hub, in f32: its own head, or a fresh one on the layers of any
+/// checkpoint of its architecture.
+///
+/// # Errors
+/// As [`load_model`]; a stored head is asked for and there is none.
+pub fn load_reward_model(source: &Source, head: Head) -> Result<RewardModel> {
+    let Stored { config, tensors, .. } = read_model(source, Purpose::RewardModel(head), DType::F32, &Device::Cpu)?;
+    let model = match head {
+        Head::Stored => RewardModel::from_params(config, Params::from_tensors(tensors)?),
+        Head::Fresh(seed) => RewardModel::with_new_head(config, tensors, seed),
+    };
+    model.with_context(|| source.to_string())
+}
+
+/// Writes a reward model into a folder, which is made if absent.
+///
+/// # Errors
+/// A file that cannot be written.
+pub fn save_reward_folder(model: &RewardModel, folder: &Path) -> Result<()> {
+    save_model(folder, &model.config, &model.params.tensors().into_iter().collect(), None, SHARD_BYTES)
 }
 
 /// Writes a model into a folder, which is made if absent.

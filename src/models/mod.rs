@@ -1,6 +1,9 @@
-//! Causal language models: configuration, weights, network.
+//! Causal language models, and encoders with a reward head: configuration, weights, network.
 
 mod config;
+mod deberta_v2;
+mod distilbert;
+mod encoder;
 mod files;
 mod gpt2;
 mod gpt_neox;
@@ -10,21 +13,24 @@ mod load;
 mod lora;
 mod names;
 mod network;
+mod reward;
 mod rope_scaling;
-mod score;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use candle_core::{DType, Device};
 
-pub use config::{Config, Gpt2Config, GptNeoxConfig, LlamaConfig, RopeScaling};
+pub use config::{
+    Config, DebertaV2Config, DistilBertConfig, Gpt2Config, GptNeoxConfig, LlamaConfig, PositionTerm, RelativeNorm,
+    RopeScaling,
+};
 pub use files::{SHARD_BYTES, Source, TensorFiles, WeightFiles, save_model};
 pub use llama2_c::read_llama2_c;
-pub use load::{Stored, load_folder, load_model, read_model, save_folder};
+pub use load::{Stored, load_folder, load_model, load_reward_model, read_model, save_folder, save_reward_folder};
 use lora::Adapted;
 pub use lora::LoraConfig;
 pub use names::{ARCHITECTURES, Architecture, Head, Names, Purpose, canonical_names};
 pub use network::Network;
-pub use score::ScoreModel;
+pub use reward::{RewardModel, RewardNetwork};
 
 use crate::nn::{Params, Weights};
 use network::OutputHead;
@@ -58,6 +64,7 @@ impl LanguageModel {
             Config::Gpt2(c) => gpt2::initialise(c, seed)?,
             Config::GptNeox(c) => gpt_neox::initialise(c, seed)?,
             Config::Llama(c) => llama::initialise(c, seed)?,
+            Config::DistilBert(_) | Config::DebertaV2(_) => bail!(no_language_model(&config)),
         };
         Self::from_params(config, params)
     }
@@ -130,7 +137,12 @@ fn build(config: &Config, weights: Weights, head: OutputHead) -> Result<Network>
         Config::Gpt2(c) => gpt2::network(c, &weights, head)?,
         Config::GptNeox(c) => gpt_neox::network(c, &weights, head)?,
         Config::Llama(c) => llama::network(c, &weights, head)?,
+        Config::DistilBert(_) | Config::DebertaV2(_) => bail!(no_language_model(config)),
     };
     weights.finish().context("the weights do not fit the configuration")?;
     Ok(network)
+}
+
+fn no_language_model(config: &Config) -> String {
+    format!("{} is an encoder: it can be a reward model, not a causal language model", config.model_type())
 }

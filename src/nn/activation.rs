@@ -1,12 +1,23 @@
-//! The gated and ungated activations of the feed-forward blocks.
+//! The gated and ungated activations of the feed-forward blocks and the heads.
 
 use candle_core::{Result, Tensor, bail};
 use serde::{Deserialize, Serialize};
 
 use super::cuda::on_gpu;
 use super::kernel::{fill_rows, for_dtype, rows_of, sum_in_order, tensor, with_values};
-use super::{Traced, Weight};
+use super::{Linear, Traced, Weight};
 use crate::simd::{self, Real};
+
+/// What stands between two linear maps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Activation {
+    /// max(x, 0), with the slope 0 at 0.
+    Relu,
+    Tanh,
+    #[serde(untagged)]
+    Gelu(Gelu),
+}
 
 /// The Gaussian error linear unit x·Φ(x). Hendrycks, Gimpel 2016, arXiv:1606.08415.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +35,35 @@ pub enum Gelu {
     /// By the error function.
     #[serde(rename = "gelu", alias = "gelu_python")]
     Erf,
+}
+
+/// The activation of every value of `x`, `[.., C]`.
+pub fn activate(x: &Traced, activation: Activation) -> Result<Traced> {
+    let value = x.tensor();
+    match activation {
+        Activation::Relu => {
+            // A product, so that what is not a number stays so.
+            let slope = value.gt(0.0)?.to_dtype(value.dtype())?;
+            Ok(Traced::record((value * &slope)?, &[x], move |grad| Ok(vec![Some((grad * &slope)?)])))
+        }
+        Activation::Tanh => {
+            let y = value.tanh()?;
+            let saved = y.clone();
+            Ok(Traced::record(y, &[x], move |grad| Ok(vec![Some((grad * saved.sqr()?.affine(-1.0, 1.0)?)?)])))
+        }
+        Activation::Gelu(gelu) => {
+            let zero = Tensor::zeros(rows_of(value.shape()).1, value.dtype(), value.device())?;
+            bias_gelu(x, &Weight::frozen(zero), gelu)
+        }
+    }
+}
+
+/// The activation of what a linear map gives; GELU in one pass with the bias.
+pub fn activated(linear: &Linear, x: &Traced, activation: Activation) -> Result<Traced> {
+    match activation {
+        Activation::Gelu(gelu) => linear.forward_gelu(x, gelu),
+        other => activate(&linear.forward(x)?, other),
+    }
 }
 
 /// GELU of `x + bias`: `x` is `[.., C]`, `bias` is `[C]`.

@@ -202,7 +202,7 @@ impl<'a, T: Real> Head<'a, T> {
 
 /// softmax(scale · row), in place.
 #[inline(always)]
-fn softmax<T: Real>(row: &mut [T], scale: T) {
+pub(super) fn softmax<T: Real>(row: &mut [T], scale: T) {
     let top = simd::max(row);
     for x in row.iter_mut() {
         *x = ((*x - top) * scale).exp();

@@ -30,6 +30,18 @@ impl Embedding {
         self.table.value().device()
     }
 
+    /// The rows `first .. first + count` as a value inside a block. `beside` is any value of that block: wherever a
+    /// gradient is asked for of it, the table gets its own.
+    pub fn rows(&self, first: usize, count: usize, beside: &Traced) -> Result<Traced> {
+        let rows = self.table.value().narrow(0, first, count)?.contiguous()?;
+        let ids = Tensor::arange(first as u32, (first + count) as u32, rows.device())?;
+        let table = self.table.clone();
+        Ok(Traced::record(rows, &[beside], move |grad| {
+            add_table_gradient(&table, &ids, grad)?;
+            Ok(vec![None])
+        }))
+    }
+
     fn width(&self) -> Result<usize> {
         Ok(self.table.value().dims2()?.1)
     }

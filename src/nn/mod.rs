@@ -8,7 +8,9 @@
 mod activation;
 mod attention;
 mod cache;
+mod conv;
 pub mod cuda;
+mod disentangled;
 mod embedding;
 mod kernel;
 mod linear;
@@ -21,10 +23,12 @@ mod rope;
 mod traced;
 mod weight;
 
-pub use activation::{Gelu, bias_gelu, swiglu};
+pub use activation::{Activation, Gelu, activate, activated, bias_gelu, swiglu};
 pub use attention::{Heads, Mask, attention, pack};
 pub use cache::KvCache;
+pub use conv::Conv1d;
 pub(crate) use cuda::on_gpu;
+pub use disentangled::{Reach, RelativePositions, disentangled_attention};
 pub use embedding::{Embedding, embed, select_rows};
 pub(crate) use kernel::{with_values, with_values_mut};
 pub use linear::{Linear, add_bias};

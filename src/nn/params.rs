@@ -9,7 +9,7 @@ use candle_core::{DType, Device, Tensor, Var};
 use rand_distr::{Distribution, StandardNormal};
 use sha2::{Digest, Sha256};
 
-use super::{Dropout, DropoutClock, Embedding, GradientSum, LayerNorm, Linear, Lora, RmsNorm, Weight};
+use super::{Conv1d, Dropout, DropoutClock, Embedding, GradientSum, LayerNorm, Linear, Lora, RmsNorm, Weight};
 use crate::seed;
 
 /// Trainable variables by name, in the order of their names. A clone shares the variables.
@@ -152,6 +152,18 @@ impl Params {
         self.add(name, Tensor::from_vec(values, shape, &Device::Cpu)?)
     }
 
+    /// New variables of a linear map as torch has it: `NAME.weight` `[output, input]` from N(0, sd²), `NAME.bias` 0.
+    pub fn add_linear(&mut self, name: &str, input: usize, output: usize, sd: f32, seed: u64) -> Result<()> {
+        self.add_normal(&format!("{name}.weight"), &[output, input], sd, seed)?;
+        self.add_constant(&format!("{name}.bias"), &[output], 0.0)
+    }
+
+    /// New variables of a layer norm: `NAME.weight` 1, `NAME.bias` 0.
+    pub fn add_layer_norm(&mut self, name: &str, width: usize) -> Result<()> {
+        self.add_constant(&format!("{name}.weight"), &[width], 1.0)?;
+        self.add_constant(&format!("{name}.bias"), &[width], 0.0)
+    }
+
     fn add(&mut self, name: &str, mut value: Tensor) -> Result<()> {
         if let Some((_, var)) = self.iter().next() {
             value = value.to_dtype(var.dtype())?.to_device(var.device())?;
@@ -254,6 +266,12 @@ impl Weights {
         };
         self.linears.borrow_mut().push(shape);
         Ok(adapted)
+    }
+
+    /// A convolution over time, `width` positions wide: `NAME.weight` `[output, input, width]` and `NAME.bias`.
+    pub fn convolution(&self, name: &str, input: usize, output: usize, width: usize) -> Result<Conv1d> {
+        let weight = self.get(&format!("{name}.weight"), &[output, input, width])?;
+        Ok(Conv1d::new(weight, self.get(&format!("{name}.bias"), &[output])?)?)
     }
 
     /// A table of `rows` vectors: `NAME.weight`.

@@ -5,6 +5,7 @@
 
 mod alpha_over_training;
 mod axis;
+mod calibration;
 mod canvas;
 mod columns;
 mod crossing;
@@ -25,6 +26,7 @@ pub mod style;
 mod tests;
 
 pub use alpha_over_training::alpha_over_training;
+pub use calibration::calibration;
 pub use ess_over_alpha::ess_over_alpha;
 pub use ess_ratios::ess_ratios;
 pub use ess_scatter::ess_scatter;

@@ -148,11 +148,46 @@ fn alpha_has_a_row_a_task() {
     assert!(figure.svg.contains("\n0.10\n"), "{}", figure.svg);
 }
 
+fn bins() -> DataFrame {
+    df!(
+        "low" => [0.5, 0.75], "high" => [0.75, 1.0], "pairs" => [40i64, 60],
+        "predicted" => [0.62, 0.91], "observed" => [0.55, 0.9],
+        "observed_low" => [0.4, 0.81], "observed_high" => [0.7, 0.96],
+    )
+    .unwrap()
+}
+
+#[test]
+fn calibration_has_a_point_and_a_bar_a_bin() {
+    let labels = ["Predicted probability", "Observed frequency", "calibrated", "Pairs", "observed, with its interval"];
+    let figure = calibration(&bins()).unwrap();
+    check(&figure, &labels, 864, 318);
+    let empty = df!(
+        "low" => [0.5, 0.75], "high" => [0.75, 1.0], "pairs" => [40i64, 0],
+        "predicted" => [Some(0.62), None], "observed" => [Some(0.55), None],
+        "observed_low" => [Some(0.4), None], "observed_high" => [Some(0.7), None],
+    );
+    let fewer = calibration(&empty.unwrap()).unwrap();
+    assert!(fewer.svg.matches("<polygon").count() < figure.svg.matches("<polygon").count());
+    let outside = error(calibration(&with(&bins(), "observed_high", 1.2)));
+    assert!(outside.contains("lie in [0, 1]: 1.2"), "{outside}");
+    let negative = error(calibration(&with(&bins(), "pairs", -1i64)));
+    assert!(negative.contains("`pairs` is -1 in row 0"), "{negative}");
+    let lacking = df!(
+        "low" => [0.5, 0.75], "high" => [0.75, 1.0], "pairs" => [40i64, 60],
+        "predicted" => [Some(0.62), None], "observed" => [0.55, 0.9],
+        "observed_low" => [0.4, 0.81], "observed_high" => [0.7, 0.96],
+    );
+    let lacking = error(calibration(&lacking.unwrap()));
+    assert!(lacking.contains("row 1 has 60 pairs and a null"), "{lacking}");
+}
+
 type Draw = fn(&DataFrame) -> anyhow::Result<Figure>;
 
 #[test]
 fn every_missing_column_is_named() {
-    let figures: [(Draw, DataFrame); 3] = [
+    let figures: [(Draw, DataFrame); 4] = [
+        (calibration, bins()),
         (reward_curves, evaluations(&["a"], 2)),
         (ess_scatter, steps(&["a"], 0.4).drop_many(["alpha_q05", "alpha_q50", "alpha_q95", "alpha_histogram"])),
         (alpha_over_training, steps(&["a"], 0.4).drop_many(["ess_p", "ess_t"])),

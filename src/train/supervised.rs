@@ -3,6 +3,7 @@
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
+use super::schedule::warm_up_and_cosine;
 use super::{AdamW, AdamWConfig, Gradient, Sequences};
 use crate::method::maximum_likelihood_loss;
 use crate::models::LanguageModel;
@@ -15,14 +16,6 @@ pub struct Supervised {
     pub batch: usize,
     pub learning_rate: f64,
     pub warmup_steps: usize,
-}
-
-impl Supervised {
-    fn rate(&self, step: usize) -> f64 {
-        let warm = ((step + 1) as f64 / self.warmup_steps.max(1) as f64).min(1.0);
-        let progress = step as f64 / self.steps as f64;
-        self.learning_rate * warm * 0.5 * (1.0 + (std::f64::consts::PI * progress).cos())
-    }
 }
 
 /// Trains `model` on `example(i)`: (prompt, response) for i in `0 .. steps · batch`.
@@ -49,7 +42,8 @@ pub fn train_supervised(
         let loss = maximum_likelihood_loss(&log_probs, sequences.token_count())?;
         let mut gradient = Gradient::of(&loss, &model.params).with_context(|| format!("{label}, step {step}"))?;
         gradient.clip(1.0)?;
-        optimizer.step(&model.params, &gradient, config.rate(step))?;
+        let rate = warm_up_and_cosine(step, config.steps, config.warmup_steps, config.learning_rate);
+        optimizer.step(&model.params, &gradient, rate)?;
         let loss = f64::from(loss.to_scalar::<f32>()?);
         if step >= config.steps - config.steps.div_ceil(10) {
             last += loss;

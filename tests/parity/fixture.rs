@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
-use qstar::models::{Config, LanguageModel, ScoreModel, load_folder};
+use qstar::models::{Config, LanguageModel, RewardModel, load_folder};
 use qstar::nn::Params;
 
 pub struct Fixture {
@@ -28,10 +28,10 @@ pub fn language_model(name: &str) -> LanguageModel {
     load_folder(&folder(name)).unwrap()
 }
 
-pub fn score_model(name: &str) -> ScoreModel {
+pub fn reward_model(name: &str) -> RewardModel {
     let config = Config::read(&folder(name).join("config.json")).unwrap();
     let params = Params::load(&folder(name).join("model.safetensors"), candle_core::DType::F32).unwrap();
-    ScoreModel::from_params(config, params).unwrap()
+    RewardModel::from_params(config, params).unwrap()
 }
 
 impl Fixture {

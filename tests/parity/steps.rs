@@ -23,8 +23,7 @@ pub fn train(model: &LanguageModel, batches: &Tensor) -> Course {
     for rows in batches.to_vec3::<u32>().unwrap() {
         let value = loss(&model.network, &rows);
         let mut gradient = Gradient::of(&value, &model.params).unwrap();
-        let norm = gradient.norm().unwrap();
-        gradient.clip(1.0).unwrap();
+        let norm = gradient.clip(1.0).unwrap();
         optimizer.step(&model.params, &gradient, 1e-3).unwrap();
         course.losses.push(f64::from(values(&value)[0]));
         course.norms.push(norm);

@@ -1,6 +1,8 @@
 //! Configurations, in the fields of the hub's `config.json`. To add an architecture: a file beside this one with its
 //! struct, its table of fields and its reader; a variant of [`Config`]; a row of `READERS`.
 
+mod deberta_v2;
+mod distilbert;
 mod gpt2;
 mod gpt_neox;
 mod llama;
@@ -12,6 +14,8 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value};
 
+pub use deberta_v2::{DebertaV2Config, PositionTerm, RelativeNorm};
+pub use distilbert::DistilBertConfig;
 pub use gpt_neox::GptNeoxConfig;
 pub use gpt2::Gpt2Config;
 pub use llama::LlamaConfig;
@@ -24,15 +28,19 @@ pub enum Config {
     Gpt2(Gpt2Config),
     GptNeox(GptNeoxConfig),
     Llama(LlamaConfig),
+    DistilBert(DistilBertConfig),
+    DebertaV2(DebertaV2Config),
 }
 
 type Reader = fn(Map<String, Value>) -> Result<Config>;
 
 /// For each `model_type`: what is known of its fields, and its reader.
-const READERS: [(&str, Fields, Reader); 3] = [
+const READERS: [(&str, Fields, Reader); 5] = [
     ("gpt2", gpt2::FIELDS, |fields| Ok(Config::Gpt2(gpt2::read(fields)?))),
     ("gpt_neox", gpt_neox::FIELDS, |fields| Ok(Config::GptNeox(gpt_neox::read(fields)?))),
     ("llama", llama::FIELDS, |fields| Ok(Config::Llama(llama::read(fields)?))),
+    ("distilbert", distilbert::FIELDS, |fields| Ok(Config::DistilBert(distilbert::read(fields)?))),
+    ("deberta-v2", deberta_v2::FIELDS, |fields| Ok(Config::DebertaV2(deberta_v2::read(fields)?))),
 ];
 
 impl Config {
@@ -64,10 +72,15 @@ impl Config {
             Config::Gpt2(c) => serde_json::to_value(c)?,
             Config::GptNeox(c) => serde_json::to_value(c)?,
             Config::Llama(c) => serde_json::to_value(c)?,
+            Config::DistilBert(c) => serde_json::to_value(c)?,
+            Config::DebertaV2(c) => serde_json::to_value(c)?,
         };
         let Value::Object(mut fields) = value else { bail!("a configuration that is no object") };
         if fields.get("rope_scaling").is_some_and(|scaling| scaling["rope_type"] == "default") {
             fields.insert("rope_scaling".into(), Value::Null);
+        }
+        if let Config::DebertaV2(_) = self {
+            fields.insert("relative_attention".into(), true.into());
         }
         fields.insert("model_type".into(), self.model_type().into());
         Ok(fields)
@@ -91,6 +104,8 @@ impl Config {
             Config::Gpt2(_) => "gpt2",
             Config::GptNeox(_) => "gpt_neox",
             Config::Llama(_) => "llama",
+            Config::DistilBert(_) => "distilbert",
+            Config::DebertaV2(_) => "deberta-v2",
         }
     }
 
@@ -99,6 +114,8 @@ impl Config {
             Config::Gpt2(c) => c.vocab_size,
             Config::GptNeox(c) => c.vocab_size,
             Config::Llama(c) => c.vocab_size,
+            Config::DistilBert(c) => c.vocab_size,
+            Config::DebertaV2(c) => c.vocab_size,
         }
     }
 
@@ -108,6 +125,8 @@ impl Config {
             Config::Gpt2(c) => c.n_embd,
             Config::GptNeox(c) => c.hidden_size,
             Config::Llama(c) => c.hidden_size,
+            Config::DistilBert(c) => c.dim,
+            Config::DebertaV2(c) => c.hidden_size,
         }
     }
 
@@ -117,15 +136,18 @@ impl Config {
             Config::Gpt2(c) => c.n_positions,
             Config::GptNeox(c) => c.max_position_embeddings,
             Config::Llama(c) => c.max_position_embeddings,
+            Config::DistilBert(c) => c.max_position_embeddings,
+            Config::DebertaV2(c) => c.max_position_embeddings,
         }
     }
 
-    /// Whether the output head is the token embedding.
+    /// Whether the output head over the vocabulary is the token embedding.
     pub fn is_tied(&self) -> bool {
         match self {
             Config::Gpt2(c) => c.tie_word_embeddings,
             Config::GptNeox(c) => c.tie_word_embeddings,
             Config::Llama(c) => c.tie_word_embeddings,
+            Config::DistilBert(_) | Config::DebertaV2(_) => false,
         }
     }
 
@@ -135,6 +157,8 @@ impl Config {
             Config::Gpt2(c) => c.initializer_range,
             Config::GptNeox(c) => c.initializer_range,
             Config::Llama(c) => c.initializer_range,
+            Config::DistilBert(c) => c.initializer_range,
+            Config::DebertaV2(c) => c.initializer_range,
         }
     }
 }
