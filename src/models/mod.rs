@@ -72,7 +72,12 @@ impl LanguageModel {
 }
 
 /// The layers of a model, built from tensors.
-pub enum Network {
+pub struct Network {
+    layers: Layers,
+    max_positions: usize,
+}
+
+enum Layers {
     Gpt2(Gpt2),
     Llama(Llama),
 }
@@ -80,36 +85,41 @@ pub enum Network {
 impl Network {
     fn build(config: &Config, params: &Params, trainable: bool) -> Result<Self> {
         let weights = params.weights(trainable);
-        let network = match config {
-            Config::Gpt2(c) => Network::Gpt2(Gpt2::new(c, &weights)?),
-            Config::Llama(c) => Network::Llama(Llama::new(c, &weights)?),
+        let layers = match config {
+            Config::Gpt2(c) => Layers::Gpt2(Gpt2::new(c, &weights)?),
+            Config::Llama(c) => Layers::Llama(Llama::new(c, &weights)?),
         };
         weights.finish().context("the weights do not fit the configuration")?;
-        Ok(network)
+        Ok(Self { layers, max_positions: config.max_positions() })
     }
 
     /// Ids `[B, T]` (u32, padded on the right) to hidden states `[B, T, C]` after the final norm.
     /// With a cache the tokens continue the rows that it holds; the caller advances it.
     pub fn hidden(&self, ids: &Tensor, cache: Option<&mut KvCache>) -> candle_core::Result<Tensor> {
-        match self {
-            Network::Gpt2(net) => net.hidden(ids, cache),
-            Network::Llama(net) => net.hidden(ids, cache),
+        match &self.layers {
+            Layers::Gpt2(net) => net.hidden(ids, cache),
+            Layers::Llama(net) => net.hidden(ids, cache),
         }
     }
 
     /// Hidden states `[.., C]` to logits `[.., V]`.
     pub fn logits(&self, hidden: &Tensor) -> candle_core::Result<Tensor> {
-        match self {
-            Network::Gpt2(net) => net.logits(hidden),
-            Network::Llama(net) => net.logits(hidden),
+        match &self.layers {
+            Layers::Gpt2(net) => net.logits(hidden),
+            Layers::Llama(net) => net.logits(hidden),
         }
+    }
+
+    /// The number of positions that the model can read.
+    pub fn max_positions(&self) -> usize {
+        self.max_positions
     }
 
     /// An empty cache for `batch` rows of up to `capacity` tokens.
     pub fn cache(&self, batch: usize, capacity: usize) -> KvCache {
-        let (layers, heads) = match self {
-            Network::Gpt2(net) => net.shape(),
-            Network::Llama(net) => net.shape(),
+        let (layers, heads) = match &self.layers {
+            Layers::Gpt2(net) => net.shape(),
+            Layers::Llama(net) => net.shape(),
         };
         KvCache::new(layers, heads, batch, capacity)
     }
