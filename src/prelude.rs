@@ -13,13 +13,13 @@ pub use crate::method::{
 };
 pub use crate::metrics::{Interval, bootstrap_gain, t_interval, welch_t};
 pub use crate::mixture::{
-    Batch, Drawn, Moments, Pair, Rule, Solution, Solver, Start, Status, Temperature, draw, solve_batch,
+    Batch, Drawn, Moments, Pair, Rule, Solution, Solver, Start, Status, Temperature, Truncation, draw, solve_batch,
 };
 pub use crate::models::{Config, Gpt2Config, LanguageModel, LlamaConfig, load_folder, save_folder};
 pub use crate::plot::{self, Figure};
 pub use crate::progress::Progress;
 pub use crate::record::{self, RunFolder};
-pub use crate::rollout::{Draw, Proposal, Response, Sampler};
+pub use crate::rollout::{Draw, Proposal, Response, Sampler, StopStrings};
 pub use crate::tasks::micro::MicroWorld;
 pub use crate::tasks::{Prompt, Quality, Split, Task};
 pub use crate::train::{Models, Run, RunConfig, RunSpec, StepConfig, Supervised, Trainer, train_supervised};
