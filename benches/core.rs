@@ -5,7 +5,7 @@ use std::hint::black_box;
 use candle_core::{Device, Tensor, Var};
 use criterion::{Criterion, criterion_group, criterion_main};
 use qstar::mixture::{Pair, Rule, Temperature, Truncation, draw_softmax_truncated, draw_truncated};
-use qstar::nn::{self, Heads};
+use qstar::nn::{self, Heads, Mask};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -49,11 +49,11 @@ fn draws(c: &mut Criterion) {
 }
 
 fn attention(c: &mut Criterion) {
-    let heads = Heads { query: 3, kv: 3, dim: 32 };
+    let heads = Heads { query: 3, kv: 3, dim: 32, interleaved: false };
     let packed =
         Tensor::from_vec(logits(64 * 36 * heads.packed(), 0.3), (64, 36, heads.packed()), &Device::Cpu).unwrap();
     let packed = Var::from_tensor(&packed).unwrap();
-    let forward = || nn::causal_attention(&packed, heads).unwrap();
+    let forward = || nn::block(&packed, false, move |x| nn::attention(x, heads, &Mask::Causal)).unwrap();
     c.bench_function("attention forward, 64 x 36, 3 heads of 32", |b| b.iter(forward));
     c.bench_function("attention forward and backward", |b| b.iter(|| forward().sum_all().unwrap().backward().unwrap()));
 }

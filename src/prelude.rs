@@ -15,7 +15,9 @@ pub use crate::metrics::{Interval, bootstrap_gain, t_interval, welch_t};
 pub use crate::mixture::{
     Batch, Drawn, Moments, Pair, Rule, Solution, Solver, Start, Status, Temperature, Truncation, draw, solve_batch,
 };
-pub use crate::models::{Config, Gpt2Config, LanguageModel, LlamaConfig, load_folder, save_folder};
+pub use crate::models::{
+    Config, Gpt2Config, GptNeoxConfig, LanguageModel, LlamaConfig, RopeScaling, ScoreModel, load_folder, save_folder,
+};
 pub use crate::plot::{self, Figure};
 pub use crate::progress::Progress;
 pub use crate::record::{self, RunFolder};

@@ -17,6 +17,7 @@ pub enum Purpose {
     Demonstrations = 5,
     Bootstrap = 6,
     Table = 7,
+    Dropout = 8,
     Derivation = 20,
 }
 

@@ -4,6 +4,7 @@
 use candle_core::{Device, Tensor, Var};
 use qstar::method::{Level, Treatment, Weight, leave_one_out, maximum_likelihood_loss, reinforce_loss};
 use qstar::mixture::{Pair, Rule};
+use qstar::nn::{self, Linear};
 
 const V: usize = 3;
 const T: usize = 3;
@@ -64,7 +65,11 @@ fn gradient(policy: &Tabular, drawn: &[Vec<usize>], loss: impl Fn(&Tensor) -> Te
         }
     }
     let rows = Tensor::new(rows, &Device::Cpu).unwrap();
-    let log_probs = qstar::nn::token_log_probs(&logits.index_select(&rows, 0).unwrap(), &tokens).unwrap();
+    // A head that hands logits on as they are.
+    let eye = Tensor::eye(logits.dim(1).unwrap(), logits.dtype(), logits.device()).unwrap();
+    let head = Linear::new(nn::Weight::frozen(eye), None);
+    let rows = logits.index_select(&rows, 0).unwrap();
+    let log_probs = nn::token_log_probs(&rows, &head, &tokens, false).unwrap().log_probs;
     let grads = loss(&log_probs).backward().unwrap();
     grads.get(&logits).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap().iter().map(|g| -g).collect()
 }

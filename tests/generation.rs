@@ -3,7 +3,7 @@
 use candle_core::{Device, Tensor};
 use qstar::method::QSTAR;
 use qstar::mixture::{Temperature, Truncation};
-use qstar::models::{Config, Gpt2Config, LanguageModel, LlamaConfig, Network};
+use qstar::models::{Config, Gpt2Config, GptNeoxConfig, LanguageModel, LlamaConfig, Network};
 use qstar::progress::Progress;
 use qstar::rollout::{Proposal, Response, Sampler, StopStrings};
 use qstar::train::Sequences;
@@ -30,8 +30,21 @@ fn models(seed: u64) -> Vec<LanguageModel> {
         rms_norm_eps: 1e-5,
         rope_theta: 10_000.0,
         tie_word_embeddings: true,
+        ..Default::default()
     };
-    [Config::Gpt2(gpt2), Config::Llama(llama)].map(|config| LanguageModel::new(config, seed).unwrap()).into()
+    let gpt_neox = GptNeoxConfig {
+        vocab_size: 40,
+        max_position_embeddings: 64,
+        hidden_size: 48,
+        intermediate_size: 96,
+        num_hidden_layers: 2,
+        num_attention_heads: 3,
+        initializer_range: 0.2,
+        ..Default::default()
+    };
+    [Config::Gpt2(gpt2), Config::GptNeox(gpt_neox), Config::Llama(llama)]
+        .map(|config| LanguageModel::new(config, seed).unwrap())
+        .into()
 }
 
 fn prompts() -> Vec<Vec<u32>> {

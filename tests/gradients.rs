@@ -3,24 +3,32 @@
 //! In f64: a central difference with step h has an error of order h², far below what is asked.
 
 use candle_core::{DType, Device, Tensor, Var};
-use qstar::models::{Config, Gpt2Config, LanguageModel, LlamaConfig};
-use qstar::nn::{self, Heads, Linear, Rope};
+use qstar::models::{Config, Gpt2Config, GptNeoxConfig, LanguageModel, LlamaConfig, RopeScaling, ScoreModel};
+use qstar::nn::{self, Embedding, Gelu, GradientSum, Heads, LayerNorm, Linear, Mask, RmsNorm, Rope, Traced, Weight};
 use qstar::train::Sequences;
 
-fn gpt2() -> Config {
-    Config::Gpt2(Gpt2Config {
+fn gpt2() -> Gpt2Config {
+    Gpt2Config { vocab_size: 13, n_positions: 12, n_embd: 12, n_layer: 2, n_head: 3, ..Default::default() }
+}
+
+/// Half of each head turns.
+fn gpt_neox() -> GptNeoxConfig {
+    GptNeoxConfig {
         vocab_size: 13,
-        n_positions: 12,
-        n_embd: 12,
-        n_layer: 2,
-        n_head: 3,
+        max_position_embeddings: 12,
+        hidden_size: 16,
+        intermediate_size: 20,
+        num_hidden_layers: 2,
+        num_attention_heads: 2,
+        rotary_pct: 0.5,
+        rotary_emb_base: 100.0,
         ..Default::default()
-    })
+    }
 }
 
 /// Grouped queries: two query heads read one key head.
-fn llama() -> Config {
-    Config::Llama(LlamaConfig {
+fn llama() -> LlamaConfig {
+    LlamaConfig {
         vocab_size: 13,
         max_position_embeddings: 12,
         hidden_size: 16,
@@ -31,7 +39,8 @@ fn llama() -> Config {
         rms_norm_eps: 1e-5,
         rope_theta: 100.0,
         tie_word_embeddings: false,
-    })
+        ..Default::default()
+    }
 }
 
 /// The model in f64, every variable moved away from its special initial value (zero bias, unit norm).
@@ -67,40 +76,122 @@ fn at(var: &Var, index: usize, by: f64, f: &dyn Fn() -> Tensor) -> f64 {
     value
 }
 
-/// Compares up to `most` elements of each variable's gradient with central differences.
-fn check<'a>(vars: impl Iterator<Item = (String, &'a Var)>, most: usize, f: &dyn Fn() -> Tensor) {
-    let grads = f().backward().unwrap();
-    for (name, var) in vars {
-        let grad = grads.get(var).unwrap_or_else(|| panic!("{name} has no gradient"));
-        let grad = grad.flatten_all().unwrap().to_vec1::<f64>().unwrap();
-        assert!(grad.iter().all(|g| g.is_finite()), "{name} has a gradient that is not finite");
-        assert!(grad.iter().any(|g| *g != 0.0), "{name} has a zero gradient");
-        let scale = grad.iter().fold(0f64, |m, g| m.max(g.abs()));
-        let h = 1e-5;
-        for index in (0..grad.len()).step_by(grad.len().div_ceil(most)) {
-            let difference = (at(var, index, h, f) - at(var, index, -h, f)) / (2.0 * h);
-            let error = (difference - grad[index]).abs() / scale;
-            assert!(error < 1e-6, "{name}[{index}]: backward {}, finite difference {difference}", grad[index]);
+/// Compares up to `most` elements of a gradient with central differences of f.
+fn check(name: &str, var: &Var, grad: &Tensor, most: usize, f: &dyn Fn() -> Tensor) {
+    let grad = grad.flatten_all().unwrap().to_vec1::<f64>().unwrap();
+    assert!(grad.iter().all(|g| g.is_finite()), "{name} has a gradient that is not finite");
+    assert!(grad.iter().any(|g| *g != 0.0), "{name} has a zero gradient");
+    let scale = grad.iter().fold(0f64, |m, g| m.max(g.abs()));
+    let h = 1e-5;
+    for index in (0..grad.len()).step_by(grad.len().div_ceil(most)) {
+        let difference = (at(var, index, h, f) - at(var, index, -h, f)) / (2.0 * h);
+        let error = (difference - grad[index]).abs() / scale;
+        assert!(error < 1e-6, "{name}[{index}]: backward {}, finite difference {difference}", grad[index]);
+    }
+}
+
+/// Every variable of a model, with and without blocks that are computed again on the way back.
+fn check_model(config: Config) {
+    let mut model = model(config);
+    let mut kept: Vec<Tensor> = Vec::new();
+    for recompute in [false, true] {
+        model.recompute(recompute);
+        loss(&model).backward().unwrap();
+        let grads: Vec<Tensor> = model
+            .params
+            .gradients()
+            .map(|(name, sum)| sum.take().unwrap_or_else(|| panic!("{name} has no gradient")))
+            .collect();
+        if recompute {
+            for (a, b) in grads.iter().zip(&kept) {
+                let gap = (a - b).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f64>().unwrap();
+                assert_eq!(gap, 0.0, "computed again, every bit is the same");
+            }
+            continue;
         }
+        for ((name, var), grad) in model.params.iter().zip(&grads) {
+            check(name, var, grad, 12, &|| loss(&model));
+        }
+        kept = grads;
     }
 }
 
 #[test]
 fn every_variable_of_gpt2() {
-    let model = model(gpt2());
-    check(model.params.iter().map(|(n, v)| (n.to_string(), v)), 12, &|| loss(&model));
+    check_model(Config::Gpt2(gpt2()));
+    check_model(Config::Gpt2(Gpt2Config {
+        n_inner: Some(20),
+        activation_function: Gelu::Erf,
+        tie_word_embeddings: false,
+        ..gpt2()
+    }));
+}
+
+#[test]
+fn every_variable_of_gpt_neox() {
+    check_model(Config::GptNeox(gpt_neox()));
+    check_model(Config::GptNeox(GptNeoxConfig {
+        use_parallel_residual: false,
+        attention_bias: false,
+        tie_word_embeddings: true,
+        hidden_act: Gelu::Tanh,
+        rotary_pct: 1.0,
+        rope_scaling: RopeScaling::Linear { factor: 2.0 },
+        ..gpt_neox()
+    }));
 }
 
 #[test]
 fn every_variable_of_llama() {
-    let model = model(llama());
-    check(model.params.iter().map(|(n, v)| (n.to_string(), v)), 12, &|| loss(&model));
+    check_model(Config::Llama(llama()));
+    check_model(Config::Llama(LlamaConfig {
+        head_dim: Some(6),
+        rope_scaling: RopeScaling::Llama3 {
+            factor: 4.0,
+            low_freq_factor: 1.0,
+            high_freq_factor: 2.0,
+            original_max_position_embeddings: 24,
+        },
+        attention_bias: true,
+        mlp_bias: true,
+        tie_word_embeddings: true,
+        ..llama()
+    }));
+}
+
+/// The head `score` on the last token, of rows of different lengths.
+#[test]
+fn every_variable_of_a_scoring_model() {
+    let config = Config::GptNeox(gpt_neox());
+    let model = ScoreModel::on(&model(config), 9).unwrap();
+    let f = || {
+        let scores = model.network.scores(&[&[1, 2, 3, 4, 5], &[6, 7], &[8, 9, 10]]).unwrap();
+        (scores.tanh().unwrap() * Tensor::new(&[1.0, -0.7, 0.4], &Device::Cpu).unwrap()).unwrap().sum_all().unwrap()
+    };
+    f().backward().unwrap();
+    for ((name, var), (_, sum)) in model.params.iter().zip(model.params.gradients()) {
+        let grad = sum.take().unwrap_or_else(|| panic!("{name} has no gradient"));
+        check(name, var, &grad, 12, &f);
+    }
 }
 
 fn var(shape: &[usize], phase: f64) -> Var {
     let n: usize = shape.iter().product();
     let values: Vec<f64> = (0..n).map(|i| (phase + 0.9 * i as f64).sin() * 1.3).collect();
     Var::from_vec(values, shape, &Device::Cpu).unwrap()
+}
+
+/// A block's weights while its gradient is checked: variables whose gradients are summed beside them.
+struct Weights(Vec<(Var, GradientSum)>);
+
+impl Weights {
+    fn new(vars: &[&Var]) -> Self {
+        Self(vars.iter().map(|&var| (var.clone(), GradientSum::default())).collect())
+    }
+
+    fn get(&self, i: usize) -> Weight {
+        Weight::trained(self.0[i].0.as_detached_tensor(), self.0[i].1.clone())
+    }
 }
 
 /// Every element of every block's gradient, under a loss that weighs each output differently.
@@ -110,29 +201,88 @@ fn every_block_against_finite_differences() {
         let weights: Vec<f64> = (0..y.elem_count()).map(|i| (0.4 + 1.1 * i as f64).cos()).collect();
         (y.flatten_all().unwrap() * Tensor::new(weights, &Device::Cpu).unwrap()).unwrap().sum_all().unwrap()
     }
-    fn block(name: &str, vars: &[&Var], f: &dyn Fn() -> Tensor) {
-        check(vars.iter().enumerate().map(|(i, v)| (format!("{name} input {i}"), *v)), usize::MAX, &|| weigh(f()));
+    /// `f` of an input and of weights.
+    fn block(
+        name: &str,
+        x: &Var,
+        weights: &[&Var],
+        f: impl Fn(&Traced, &Weights) -> candle_core::Result<Traced> + Send + Sync + Clone + 'static,
+    ) {
+        let weights = std::sync::Arc::new(Weights::new(weights));
+        let run = || {
+            let (f, weights) = (f.clone(), weights.clone());
+            weigh(nn::block(x, false, move |x| f(x, &weights)).unwrap())
+        };
+        let grads = run().backward().unwrap();
+        check(&format!("{name} input"), x, grads.get(x).unwrap(), usize::MAX, &run);
+        for (i, (var, sum)) in weights.0.iter().enumerate() {
+            check(&format!("{name} weight {i}"), var, &sum.take().unwrap(), usize::MAX, &run);
+        }
     }
     let (x, w, b) = (var(&[2, 3, 8], 0.1), var(&[8], 0.5), var(&[8], 0.7));
-    block("layer_norm", &[&x, &w, &b], &|| nn::layer_norm(&x, &w, &b, 1e-5).unwrap());
-    block("rms_norm", &[&x, &w], &|| nn::rms_norm(&x, &w, 1e-5).unwrap());
-    block("bias_gelu", &[&x, &b], &|| nn::bias_gelu(&x, &b).unwrap());
-    block("add_bias", &[&x, &b], &|| nn::add_bias(&x, &b).unwrap());
-    let up = var(&[2, 3, 8], 1.9);
-    block("swiglu", &[&x, &up], &|| nn::swiglu(&x, &up).unwrap());
-    let rope = Rope::new(4, 10, 50.0);
-    block("rope", &[&x], &|| nn::rope(&x, &[0, 3], &rope).unwrap());
-    // 19 positions: more than one block of 16.
-    let packed = var(&[2, 19, (4 + 2 * 2) * 3], 0.2);
-    block("causal_attention", &[&packed], &|| {
-        nn::causal_attention(&packed, Heads { query: 4, kv: 2, dim: 3 }).unwrap()
+    block("layer_norm", &x, &[&w, &b], |x, w| LayerNorm::new(w.get(0), w.get(1), 1e-5).forward(x));
+    block("rms_norm", &x, &[&w], |x, w| RmsNorm::new(w.get(0), 1e-5).forward(x));
+    block("bias_gelu, tanh", &x, &[&b], |x, w| nn::bias_gelu(x, &w.get(0), Gelu::Tanh));
+    block("bias_gelu, erf", &x, &[&b], |x, w| nn::bias_gelu(x, &w.get(0), Gelu::Erf));
+    block("add_bias", &x, &[&b], |x, w| nn::add_bias(x, &w.get(0)));
+    block("add", &x, &[&b], |x, w| x.add(&nn::add_bias(x, &w.get(0))?));
+    let (weight, transposed) = (var(&[5, 8], 0.6), var(&[8, 5], 0.6));
+    block("linear", &x, &[&weight], |x, w| Linear::new(w.get(0), None).forward(x));
+    block("conv1d", &x, &[&transposed], |x, w| Linear::conv1d(w.get(0), None).forward(x));
+    let (gate, up) = (var(&[8, 8], 1.9), var(&[8, 8], 0.4));
+    block("swiglu", &x, &[&gate, &up], |x, w| {
+        nn::swiglu(&Linear::new(w.get(0), None).forward(x)?, &Linear::new(w.get(1), None).forward(x)?)
     });
-    let logits = var(&[5, 7], 0.3);
-    block("token_log_probs", &[&logits], &|| nn::token_log_probs(&logits, &[0, 6, 3, 3, 1]).unwrap());
-    let (weight, table) = (var(&[5, 8], 0.6), var(&[6, 8], 0.8));
-    block("linear", &[&x, &weight], &|| Linear::new(&weight, None).unwrap().forward(&x).unwrap());
-    let ids = Tensor::new(&[[0u32, 5, 5], [2, 1, 0]], &Device::Cpu).unwrap();
-    block("embedding", &[&table], &|| nn::embedding(&table, &ids).unwrap().narrow(1, 0, 3).unwrap());
+    // 67 positions: more than one block of queries. Two query heads read one key head.
+    let grouped = Heads { query: 4, kv: 2, dim: 4, interleaved: false };
+    let interleaved = Heads { query: 2, kv: 2, dim: 4, interleaved: true };
+    let lengths = Mask::Lengths([66, 3].into());
+    for (name, heads, mask) in [
+        ("grouped causal", grouped, Mask::Causal),
+        ("interleaved causal", interleaved, Mask::Causal),
+        ("grouped lengths", grouped, lengths),
+    ] {
+        let packed = var(&[2, 67, heads.packed()], 0.2);
+        let mask = mask.clone();
+        block(&format!("attention, {name}"), &packed, &[], move |x, _| nn::attention(x, heads, &mask));
+        // One pair of four values turns.
+        let turned = var(&[2, 3, heads.packed()], 0.2);
+        let table = Rope::new(&Rope::frequencies(2, 50.0), 10);
+        block(&format!("rope, {name}"), &turned, &[], move |x, _| nn::rope(x, heads, &[0, 3], &table));
+    }
+    let parts = [var(&[2, 8], 0.3), var(&[4, 8], 0.4), var(&[4, 8], 0.5)];
+    block("pack", &x, &[&parts[0], &parts[1], &parts[2]], |x, w| {
+        let part = |i| Linear::new(w.get(i), None).forward(x);
+        nn::pack(&part(0)?, &part(1)?, &part(2)?)
+    });
+}
+
+/// Two tables at once, with ids that repeat; and the head, whose entropies have gradients as well.
+#[test]
+fn embedding_and_head_against_finite_differences() {
+    let (table, places) = (var(&[6, 4], 0.8), var(&[3, 4], 0.3));
+    let weights = Weights::new(&[&table, &places]);
+    for recompute in [false, true] {
+        let run = || {
+            let (tokens, positions) =
+                (Embedding::new(weights.get(0)).unwrap(), Embedding::new(weights.get(1)).unwrap());
+            let ids = Tensor::new(&[[0u32, 5, 5], [2, 1, 0]], &Device::Cpu).unwrap();
+            let at = Tensor::new(&[[0u32, 1, 2], [0, 1, 2]], &Device::Cpu).unwrap();
+            let hidden = nn::embed(&[(&tokens, &ids), (&positions, &at)], true).unwrap().flatten_to(1).unwrap();
+            // More rows than are computed at once.
+            let hidden = Tensor::cat(&vec![hidden; 90], 0).unwrap();
+            let ids: Vec<u32> = (0..540).map(|i| i * i % 6).collect();
+            let said = nn::token_log_probs(&hidden, &tokens.head(), &ids, recompute).unwrap();
+            let weigh: Vec<f64> = (0..540).map(|i| (0.3 * i as f64).sin()).collect();
+            let weigh = Tensor::new(weigh, &Device::Cpu).unwrap();
+            let log_probs = (said.log_probs * &weigh).unwrap().sum_all().unwrap();
+            (log_probs + (said.entropies * weigh.sqr().unwrap()).unwrap().sum_all().unwrap()).unwrap()
+        };
+        run().backward().unwrap();
+        for (i, (var, sum)) in weights.0.iter().enumerate() {
+            check(&format!("weight {i}"), var, &sum.take().unwrap(), usize::MAX, &run);
+        }
+    }
 }
 
 /// The fused blocks in f32 against candle's differentiable naive forms.
@@ -148,9 +298,14 @@ fn fused_blocks_agree_with_naive_ones_in_f32() {
     let variance = centred.sqr().unwrap().mean_keepdim(1).unwrap();
     let naive = centred.broadcast_div(&(variance + 1e-5).unwrap().sqrt().unwrap()).unwrap();
     let naive = naive.broadcast_mul(&w).unwrap().broadcast_add(&b).unwrap();
-    assert!(gap(&nn::layer_norm(&x, &w, &b, 1e-5).unwrap(), &naive) < 2e-6);
-    let naive = x.broadcast_add(&b).unwrap().gelu().unwrap();
-    assert!(gap(&nn::bias_gelu(&x, &b).unwrap(), &naive) < 2e-6);
+    let fixed = |tensor: &Tensor| Weight::frozen(tensor.clone());
+    let traced = Traced::constant(x.clone());
+    let fused = LayerNorm::new(fixed(&w), fixed(&b), 1e-5).forward(&traced).unwrap();
+    assert!(gap(fused.tensor(), &naive) < 2e-6);
+    let sum = x.broadcast_add(&b).unwrap();
+    for (form, naive) in [(Gelu::Tanh, sum.gelu().unwrap()), (Gelu::Erf, sum.gelu_erf().unwrap())] {
+        assert!(gap(nn::bias_gelu(&traced, &fixed(&b), form).unwrap().tensor(), &naive) < 2e-6);
+    }
     // Attention, one head: softmax of masked scores.
     let (t, d) = (21, 5);
     let packed = f32_of(&var(&[1, t, 3 * d], 0.2));
@@ -161,6 +316,7 @@ fn fused_blocks_agree_with_naive_ones_in_f32() {
     let max = scores.max_keepdim(1).unwrap();
     let e = scores.broadcast_sub(&max).unwrap().exp().unwrap();
     let naive = e.broadcast_div(&e.sum_keepdim(1).unwrap()).unwrap().matmul(&part(2)).unwrap();
-    let fused = nn::causal_attention(&packed, Heads { query: 1, kv: 1, dim: d }).unwrap().squeeze(0).unwrap();
-    assert!(gap(&fused, &naive) < 2e-6);
+    let heads = Heads { query: 1, kv: 1, dim: d, interleaved: false };
+    let fused = nn::attention(&Traced::constant(packed), heads, &Mask::Causal).unwrap();
+    assert!(gap(&fused.tensor().squeeze(0).unwrap(), &naive) < 2e-6);
 }

@@ -15,7 +15,7 @@ use std::time::Instant;
 use candle_core::{DType, Device, Tensor};
 use qstar::experiment::World;
 use qstar::mixture::{self, Pair, Rule, Solver, Start, Temperature};
-use qstar::models::{Config, LanguageModel, Network};
+use qstar::models::{Config, Gpt2Config, LanguageModel, Network};
 use qstar::nn::KvCache;
 use qstar::rollout::{Proposal, Sampler};
 use qstar::seed::{self, Purpose};
@@ -108,7 +108,7 @@ fn read(p: &[f32], t: &[f32], vocabulary: usize) -> f32 {
     let sum = |row: &[f32]| {
         qstar::simd::dispatch(
             #[inline(always)]
-            || qstar::simd::sum(row.len(), |i| row[i]),
+            || qstar::simd::sum([row], |[x]| x),
         )
     };
     p.par_chunks(vocabulary).zip(t.par_chunks(vocabulary)).map(|(p, t)| sum(p) + sum(t)).sum()
@@ -125,10 +125,7 @@ impl DecodeStep {
     const PROMPT: usize = 64;
 
     fn new() -> anyhow::Result<Self> {
-        let config =
-            r#"{"model_type":"gpt2","vocab_size":50257,"n_positions":1024,"n_embd":768,"n_layer":12,"n_head":12}"#;
-        let config: Config = serde_json::from_str(config)?;
-        let network = LanguageModel::new(config, 1)?.frozen()?;
+        let network = LanguageModel::new(Config::Gpt2(Gpt2Config::default()), 1)?.frozen()?;
         let mut cache = network.cache(BATCH, Self::PROMPT + 4 * (TURNS + 1));
         network.hidden(&Tensor::zeros((BATCH, Self::PROMPT), DType::U32, &Device::Cpu)?, Some(&mut cache))?;
         cache.advance(std::iter::repeat_n(Self::PROMPT, BATCH));

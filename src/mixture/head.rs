@@ -59,7 +59,7 @@ impl Head {
                         // Far from 1 nothing cancels, and e^y may be too small for e^x to make up for it.
                         *term = if x.abs() < 0.35 { weight * exp_less_1(x) } else { Real::exp(y + x) - weight };
                     }
-                    simd::sum(n, |i| terms[i])
+                    simd::sum([&terms[..n]], |[x]| x)
                 },
             );
         }
@@ -100,10 +100,10 @@ fn block_sums(y: &[f64], delta: &[f64], a: f64, b: f64, shift: f64) -> Sums {
             }
             let w = &weights[..n];
             [
-                simd::sum(n, |i| w[i]),
-                simd::sum(n, |i| w[i] * delta[i]),
-                simd::sum(n, |i| w[i] * delta[i] * delta[i]),
-                simd::sum(n, |i| w[i] * y[i]),
+                simd::sum([w], |[w]| w),
+                simd::sum([w, delta], |[w, delta]| w * delta),
+                simd::sum([w, delta], |[w, delta]| w * delta * delta),
+                simd::sum([w, y], |[w, y]| w * y),
             ]
         },
     )

@@ -1,121 +1,71 @@
 //! GPT-2 (Radford et al. 2019, "Language Models are Unsupervised Multitask Learners"), under the hub's names.
 
+use std::sync::Arc;
+
 use anyhow::Result;
-use candle_core::Tensor;
 
-use super::{CacheShape, Gpt2Config};
-use crate::nn::{self, Heads, KvCache, Linear, Params, Weights};
+use super::Gpt2Config;
+use super::network::{Block, Network, Norm, OutputHead, Sight};
+use crate::nn::{Gelu, Heads, LayerNorm, Linear, Params, Traced, Weights};
 
-pub struct Gpt2 {
-    wte: Tensor,
-    wpe: Tensor,
-    blocks: Vec<Block>,
-    ln_f: LayerNorm,
-    /// The output head is the token embedding.
-    head: Linear,
-    heads: Heads,
-}
-
-struct Block {
+struct Gpt2Block {
     ln_1: LayerNorm,
     c_attn: Linear,
     attn_proj: Linear,
     ln_2: LayerNorm,
     c_fc: Linear,
     mlp_proj: Linear,
+    heads: Heads,
+    gelu: Gelu,
 }
 
-struct LayerNorm {
-    weight: Tensor,
-    bias: Tensor,
-    eps: f64,
-}
-
-impl Gpt2 {
-    pub fn new(config: &Gpt2Config, weights: &Weights) -> Result<Self> {
-        let width = config.n_embd;
-        let wte = weights.get("transformer.wte.weight", &[config.vocab_size, width])?;
-        let wpe = weights.get("transformer.wpe.weight", &[config.n_positions, width])?;
-        let blocks = (0..config.n_layer)
-            .map(|i| Block::new(config, weights, &format!("transformer.h.{i}")))
-            .collect::<Result<_>>()?;
-        let ln_f = LayerNorm::new(config, weights, "transformer.ln_f")?;
-        let head = Linear::new(&wte, None)?;
-        let heads = Heads { query: config.n_head, kv: config.n_head, dim: width / config.n_head };
-        Ok(Self { wte, wpe, blocks, ln_f, head, heads })
-    }
-
-    pub fn hidden(&self, ids: &Tensor, mut cache: Option<&mut KvCache>) -> candle_core::Result<Tensor> {
-        let (batch, time) = ids.dims2()?;
-        let tokens = nn::embedding(&self.wte, ids)?;
-        let mut x = match &cache {
-            None => tokens.broadcast_add(&self.wpe.narrow(0, 0, time)?)?,
-            Some(cache) => {
-                let last = self.wpe.dim(0)? as u32 - 1;
-                let positions: Vec<u32> =
-                    // Only padding can lie beyond the last position.
-                    cache.lengths().iter().flat_map(|&n| (0..time).map(move |t| ((n + t) as u32).min(last))).collect();
-                let positions = Tensor::from_vec(positions, (batch, time), ids.device())?;
-                (tokens + nn::embedding(&self.wpe, &positions)?)?
-            }
-        };
-        for (layer, block) in self.blocks.iter().enumerate() {
-            let packed = block.c_attn.forward(&block.ln_1.forward(&x)?)?;
-            let attended = match cache.as_deref_mut() {
-                None => nn::causal_attention(&packed, self.heads)?,
-                Some(cache) => cache.attend(layer, &packed)?,
-            };
-            x = (x + block.attn_proj.forward(&attended)?)?;
-            let up = block.c_fc.product(&block.ln_2.forward(&x)?)?;
-            let bias = block.c_fc.bias().expect("c_fc has a bias");
-            x = (x + block.mlp_proj.forward(&nn::bias_gelu(&up, bias)?)?)?;
-        }
-        self.ln_f.forward(&x)
-    }
-
-    pub fn logits(&self, hidden: &Tensor) -> candle_core::Result<Tensor> {
-        self.head.forward(hidden)
-    }
-
-    pub fn shape(&self) -> CacheShape {
-        (self.blocks.len(), self.heads)
+impl Block for Gpt2Block {
+    fn forward(&self, x: &Traced, sight: &mut Sight) -> candle_core::Result<Traced> {
+        let packed = self.c_attn.forward(&self.ln_1.forward(x)?)?;
+        let x = x.add(&self.attn_proj.forward(&sight.attend(&packed, self.heads)?)?)?;
+        let up = self.c_fc.forward_gelu(&self.ln_2.forward(&x)?, self.gelu)?;
+        x.add(&self.mlp_proj.forward(&up)?)
     }
 }
 
-impl Block {
+impl Gpt2Block {
     fn new(config: &Gpt2Config, weights: &Weights, name: &str) -> Result<Self> {
-        let width = config.n_embd;
-        let conv1d = |part: &str, input: usize, output: usize| -> Result<Linear> {
-            let weight = weights.get(&format!("{name}.{part}.weight"), &[input, output])?;
-            let bias = weights.get(&format!("{name}.{part}.bias"), &[output])?;
-            Ok(Linear::conv1d(&weight, Some(&bias)))
-        };
+        let (width, inner, eps) = (config.n_embd, config.inner(), config.layer_norm_epsilon);
         Ok(Self {
-            ln_1: LayerNorm::new(config, weights, &format!("{name}.ln_1"))?,
-            c_attn: conv1d("attn.c_attn", width, 3 * width)?,
-            attn_proj: conv1d("attn.c_proj", width, width)?,
-            ln_2: LayerNorm::new(config, weights, &format!("{name}.ln_2"))?,
-            c_fc: conv1d("mlp.c_fc", width, 4 * width)?,
-            mlp_proj: conv1d("mlp.c_proj", 4 * width, width)?,
+            ln_1: weights.layer_norm(&format!("{name}.ln_1"), width, eps)?,
+            c_attn: weights.conv1d(&format!("{name}.attn.c_attn"), width, 3 * width)?,
+            attn_proj: weights.conv1d(&format!("{name}.attn.c_proj"), width, width)?,
+            ln_2: weights.layer_norm(&format!("{name}.ln_2"), width, eps)?,
+            c_fc: weights.conv1d(&format!("{name}.mlp.c_fc"), width, inner)?,
+            mlp_proj: weights.conv1d(&format!("{name}.mlp.c_proj"), inner, width)?,
+            heads: heads(config),
+            gelu: config.activation_function,
         })
     }
 }
 
-impl LayerNorm {
-    fn new(config: &Gpt2Config, weights: &Weights, name: &str) -> Result<Self> {
-        let weight = weights.get(&format!("{name}.weight"), &[config.n_embd])?;
-        let bias = weights.get(&format!("{name}.bias"), &[config.n_embd])?;
-        Ok(Self { weight, bias, eps: config.layer_norm_epsilon })
-    }
+fn heads(config: &Gpt2Config) -> Heads {
+    let n = config.n_head;
+    Heads { query: n, kv: n, dim: config.n_embd / n, interleaved: false }
+}
 
-    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
-        nn::layer_norm(x, &self.weight, &self.bias, self.eps)
+pub fn network(config: &Gpt2Config, weights: &Weights, head: OutputHead) -> Result<Network> {
+    let tokens = weights.embedding("transformer.wte", config.vocab_size, config.n_embd)?;
+    let positions = weights.embedding("transformer.wpe", config.n_positions, config.n_embd)?;
+    let mut blocks: Vec<Arc<dyn Block>> = Vec::new();
+    for i in 0..config.n_layer {
+        blocks.push(Arc::new(Gpt2Block::new(config, weights, &format!("transformer.h.{i}"))?));
     }
+    let norm = weights.layer_norm("transformer.ln_f", config.n_embd, config.layer_norm_epsilon)?;
+    let untied = (!config.tie_word_embeddings).then_some("lm_head");
+    let head = head.linear(weights, &tokens, untied, config.vocab_size, config.n_embd)?;
+    let positions = Some((positions, config.n_positions));
+    Ok(Network::new(weights, tokens, positions, blocks, Norm::Layer(norm), head, heads(config)))
 }
 
 /// Fresh weights: N(0, initializer_range²), the two projections into the residual stream divided by sqrt(2·layers).
 pub fn initialise(config: &Gpt2Config, seed: u64) -> Result<Params> {
-    let (width, sd) = (config.n_embd, config.initializer_range as f32);
+    let (width, inner, sd) = (config.n_embd, config.inner(), config.initializer_range as f32);
     let mut params = Params::default();
     params.add_normal("transformer.wte.weight", &[config.vocab_size, width], sd, seed)?;
     params.add_normal("transformer.wpe.weight", &[config.n_positions, width], sd, seed)?;
@@ -126,8 +76,8 @@ pub fn initialise(config: &Gpt2Config, seed: u64) -> Result<Params> {
         for (part, input, output, sd) in [
             ("attn.c_attn", width, 3 * width, sd),
             ("attn.c_proj", width, width, residual_sd),
-            ("mlp.c_fc", width, 4 * width, sd),
-            ("mlp.c_proj", 4 * width, width, residual_sd),
+            ("mlp.c_fc", width, inner, sd),
+            ("mlp.c_proj", inner, width, residual_sd),
         ] {
             params.add_normal(&format!("{block}.{part}.weight"), &[input, output], sd, seed)?;
             params.add_constant(&format!("{block}.{part}.bias"), &[output], 0.0)?;
@@ -137,6 +87,9 @@ pub fn initialise(config: &Gpt2Config, seed: u64) -> Result<Params> {
     for name in norms {
         params.add_constant(&format!("{name}.weight"), &[width], 1.0)?;
         params.add_constant(&format!("{name}.bias"), &[width], 0.0)?;
+    }
+    if !config.tie_word_embeddings {
+        params.add_normal("lm_head.weight", &[config.vocab_size, width], sd, seed)?;
     }
     Ok(params)
 }

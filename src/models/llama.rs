@@ -1,133 +1,116 @@
 //! LLaMA (Touvron et al. 2023, arXiv:2302.13971), under the hub's names: grouped-query attention,
 //! rotary positions, RMS norm, SwiGLU.
 
+use std::sync::Arc;
+
 use anyhow::Result;
-use candle_core::Tensor;
 
-use super::{CacheShape, LlamaConfig};
-use crate::nn::{self, Heads, KvCache, Linear, Params, Rope, Weights};
+use super::LlamaConfig;
+use super::network::{Block, Network, Norm, OutputHead, Sight};
+use crate::nn::{self, Heads, Linear, Params, RmsNorm, Rope, Traced, Weights};
 
-const INIT_SD: f32 = 0.02;
-
-pub struct Llama {
-    embed_tokens: Tensor,
-    blocks: Vec<Block>,
-    norm: Tensor,
-    lm_head: Linear,
-    rope: Rope,
-    heads: Heads,
-    eps: f64,
-}
-
-struct Block {
-    input_layernorm: Tensor,
+struct LlamaBlock {
+    input_layernorm: RmsNorm,
     q_proj: Linear,
     k_proj: Linear,
     v_proj: Linear,
     o_proj: Linear,
-    post_attention_layernorm: Tensor,
+    post_attention_layernorm: RmsNorm,
     gate_proj: Linear,
     up_proj: Linear,
     down_proj: Linear,
+    heads: Heads,
+    rope: Rope,
 }
 
-impl Llama {
-    pub fn new(config: &LlamaConfig, weights: &Weights) -> Result<Self> {
-        let width = config.hidden_size;
-        let dim = width / config.num_attention_heads;
-        let heads = Heads { query: config.num_attention_heads, kv: config.num_key_value_heads, dim };
-        let embed_tokens = weights.get("model.embed_tokens.weight", &[config.vocab_size, width])?;
-        let blocks = (0..config.num_hidden_layers)
-            .map(|i| Block::new(config, heads, weights, &format!("model.layers.{i}")))
-            .collect::<Result<_>>()?;
-        let norm = weights.get("model.norm.weight", &[width])?;
-        let lm_head = if config.tie_word_embeddings {
-            Linear::new(&embed_tokens, None)?
-        } else {
-            Linear::new(&weights.get("lm_head.weight", &[config.vocab_size, width])?, None)?
-        };
-        let rope = Rope::new(dim, config.max_position_embeddings, config.rope_theta);
-        Ok(Self { embed_tokens, blocks, norm, lm_head, rope, heads, eps: config.rms_norm_eps })
-    }
-
-    pub fn hidden(&self, ids: &Tensor, mut cache: Option<&mut KvCache>) -> candle_core::Result<Tensor> {
-        let starts = match &cache {
-            None => vec![0; ids.dim(0)?],
-            Some(cache) => cache.lengths().to_vec(),
-        };
-        let mut x = nn::embedding(&self.embed_tokens, ids)?;
-        for (layer, block) in self.blocks.iter().enumerate() {
-            let normal = nn::rms_norm(&x, &block.input_layernorm, self.eps)?;
-            let q = nn::rope(&block.q_proj.forward(&normal)?, &starts, &self.rope)?;
-            let k = nn::rope(&block.k_proj.forward(&normal)?, &starts, &self.rope)?;
-            let packed = Tensor::cat(&[q, k, block.v_proj.forward(&normal)?], 2)?;
-            let attended = match cache.as_deref_mut() {
-                None => nn::causal_attention(&packed, self.heads)?,
-                Some(cache) => cache.attend(layer, &packed)?,
-            };
-            x = (x + block.o_proj.forward(&attended)?)?;
-            let normal = nn::rms_norm(&x, &block.post_attention_layernorm, self.eps)?;
-            let gated = nn::swiglu(&block.gate_proj.forward(&normal)?, &block.up_proj.forward(&normal)?)?;
-            x = (x + block.down_proj.forward(&gated)?)?;
-        }
-        nn::rms_norm(&x, &self.norm, self.eps)
-    }
-
-    pub fn logits(&self, hidden: &Tensor) -> candle_core::Result<Tensor> {
-        self.lm_head.forward(hidden)
-    }
-
-    pub fn shape(&self) -> CacheShape {
-        (self.blocks.len(), self.heads)
+impl Block for LlamaBlock {
+    fn forward(&self, x: &Traced, sight: &mut Sight) -> candle_core::Result<Traced> {
+        let normal = self.input_layernorm.forward(x)?;
+        let packed =
+            nn::pack(&self.q_proj.forward(&normal)?, &self.k_proj.forward(&normal)?, &self.v_proj.forward(&normal)?)?;
+        let starts = sight.starts(x.tensor().dim(0)?);
+        let turned = nn::rope(&packed, self.heads, &starts, &self.rope)?;
+        let x = x.add(&self.o_proj.forward(&sight.attend(&turned, self.heads)?)?)?;
+        let normal = self.post_attention_layernorm.forward(&x)?;
+        let gated = nn::swiglu(&self.gate_proj.forward(&normal)?, &self.up_proj.forward(&normal)?)?;
+        x.add(&self.down_proj.forward(&gated)?)
     }
 }
 
-impl Block {
-    fn new(config: &LlamaConfig, heads: Heads, weights: &Weights, name: &str) -> Result<Self> {
-        let (width, inner) = (config.hidden_size, config.intermediate_size);
+impl LlamaBlock {
+    fn new(config: &LlamaConfig, rope: &Rope, weights: &Weights, name: &str) -> Result<Self> {
+        let (width, inner, eps) = (config.hidden_size, config.intermediate_size, config.rms_norm_eps);
+        let heads = heads(config);
         let kv_width = heads.kv * heads.dim;
-        let linear = |part: &str, output: usize, input: usize| -> Result<Linear> {
-            Ok(Linear::new(&weights.get(&format!("{name}.{part}.weight"), &[output, input])?, None)?)
+        let linear = |part: &str, input: usize, output: usize, bias: bool| {
+            weights.linear(&format!("{name}.{part}"), input, output, bias)
         };
+        let (attention_bias, mlp_bias) = (config.attention_bias, config.mlp_bias);
         Ok(Self {
-            input_layernorm: weights.get(&format!("{name}.input_layernorm.weight"), &[width])?,
-            q_proj: linear("self_attn.q_proj", width, width)?,
-            k_proj: linear("self_attn.k_proj", kv_width, width)?,
-            v_proj: linear("self_attn.v_proj", kv_width, width)?,
-            o_proj: linear("self_attn.o_proj", width, width)?,
-            post_attention_layernorm: weights.get(&format!("{name}.post_attention_layernorm.weight"), &[width])?,
-            gate_proj: linear("mlp.gate_proj", inner, width)?,
-            up_proj: linear("mlp.up_proj", inner, width)?,
-            down_proj: linear("mlp.down_proj", width, inner)?,
+            input_layernorm: weights.rms_norm(&format!("{name}.input_layernorm"), width, eps)?,
+            q_proj: linear("self_attn.q_proj", width, heads.width(), attention_bias)?,
+            k_proj: linear("self_attn.k_proj", width, kv_width, attention_bias)?,
+            v_proj: linear("self_attn.v_proj", width, kv_width, attention_bias)?,
+            o_proj: linear("self_attn.o_proj", heads.width(), width, attention_bias)?,
+            post_attention_layernorm: weights.rms_norm(&format!("{name}.post_attention_layernorm"), width, eps)?,
+            gate_proj: linear("mlp.gate_proj", width, inner, mlp_bias)?,
+            up_proj: linear("mlp.up_proj", width, inner, mlp_bias)?,
+            down_proj: linear("mlp.down_proj", inner, width, mlp_bias)?,
+            heads,
+            rope: rope.clone(),
         })
     }
 }
 
-/// Fresh weights: N(0, 0.02²), norms 1.
+fn heads(config: &LlamaConfig) -> Heads {
+    let query = config.num_attention_heads;
+    Heads { query, kv: config.num_key_value_heads, dim: config.head_dim(), interleaved: false }
+}
+
+pub fn network(config: &LlamaConfig, weights: &Weights, head: OutputHead) -> Result<Network> {
+    let heads = heads(config);
+    let tokens = weights.embedding("model.embed_tokens", config.vocab_size, config.hidden_size)?;
+    let frequencies = config.rope_scaling.frequencies(heads.dim, config.rope_theta);
+    let rope = Rope::new(&frequencies, config.max_position_embeddings);
+    let mut blocks: Vec<Arc<dyn Block>> = Vec::new();
+    for i in 0..config.num_hidden_layers {
+        blocks.push(Arc::new(LlamaBlock::new(config, &rope, weights, &format!("model.layers.{i}"))?));
+    }
+    let norm = weights.rms_norm("model.norm", config.hidden_size, config.rms_norm_eps)?;
+    let untied = (!config.tie_word_embeddings).then_some("lm_head");
+    let head = head.linear(weights, &tokens, untied, config.vocab_size, config.hidden_size)?;
+    Ok(Network::new(weights, tokens, None, blocks, Norm::Rms(norm), head, heads))
+}
+
+/// Fresh weights: N(0, initializer_range²), biases 0, norms 1.
 pub fn initialise(config: &LlamaConfig, seed: u64) -> Result<Params> {
-    let (width, inner) = (config.hidden_size, config.intermediate_size);
-    let kv_width = width / config.num_attention_heads * config.num_key_value_heads;
+    let (width, inner, sd) = (config.hidden_size, config.intermediate_size, config.initializer_range as f32);
+    let heads = heads(config);
+    let (q_width, kv_width) = (heads.width(), heads.kv * heads.dim);
     let mut params = Params::default();
-    params.add_normal("model.embed_tokens.weight", &[config.vocab_size, width], INIT_SD, seed)?;
+    params.add_normal("model.embed_tokens.weight", &[config.vocab_size, width], sd, seed)?;
     for i in 0..config.num_hidden_layers {
         let block = format!("model.layers.{i}");
-        for (part, output, input) in [
-            ("self_attn.q_proj", width, width),
-            ("self_attn.k_proj", kv_width, width),
-            ("self_attn.v_proj", kv_width, width),
-            ("self_attn.o_proj", width, width),
-            ("mlp.gate_proj", inner, width),
-            ("mlp.up_proj", inner, width),
-            ("mlp.down_proj", width, inner),
+        for (part, output, input, bias) in [
+            ("self_attn.q_proj", q_width, width, config.attention_bias),
+            ("self_attn.k_proj", kv_width, width, config.attention_bias),
+            ("self_attn.v_proj", kv_width, width, config.attention_bias),
+            ("self_attn.o_proj", width, q_width, config.attention_bias),
+            ("mlp.gate_proj", inner, width, config.mlp_bias),
+            ("mlp.up_proj", inner, width, config.mlp_bias),
+            ("mlp.down_proj", width, inner, config.mlp_bias),
         ] {
-            params.add_normal(&format!("{block}.{part}.weight"), &[output, input], INIT_SD, seed)?;
+            params.add_normal(&format!("{block}.{part}.weight"), &[output, input], sd, seed)?;
+            if bias {
+                params.add_constant(&format!("{block}.{part}.bias"), &[output], 0.0)?;
+            }
         }
         params.add_constant(&format!("{block}.input_layernorm.weight"), &[width], 1.0)?;
         params.add_constant(&format!("{block}.post_attention_layernorm.weight"), &[width], 1.0)?;
     }
     params.add_constant("model.norm.weight", &[width], 1.0)?;
     if !config.tie_word_embeddings {
-        params.add_normal("lm_head.weight", &[config.vocab_size, width], INIT_SD, seed)?;
+        params.add_normal("lm_head.weight", &[config.vocab_size, width], sd, seed)?;
     }
     Ok(params)
 }

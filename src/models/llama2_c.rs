@@ -113,6 +113,7 @@ fn read_model(file: &mut Bytes) -> Result<LanguageModel> {
         rms_norm_eps: 1e-5,
         rope_theta: 10_000.0,
         tie_word_embeddings: true,
+        ..Default::default()
     };
     LanguageModel::from_params(Config::Llama(config), Params::from_tensors(tensors)?)
 }

@@ -29,10 +29,7 @@ pub fn hub_file(repository: &str, file: &str) -> Result<PathBuf> {
 
 /// Reads a model from a folder.
 pub fn load_folder(folder: &Path) -> Result<LanguageModel> {
-    let path = folder.join(CONFIG);
-    let text = fs::read_to_string(&path).with_context(|| format!("{}: cannot be read", path.display()))?;
-    let config: Config = serde_json::from_str(&text)
-        .with_context(|| format!("{}: not a configuration that qstar knows", path.display()))?;
+    let config = Config::read(&folder.join(CONFIG))?;
     let weights = folder.join(WEIGHTS);
     let params = Params::load(&weights, DType::F32)?;
     LanguageModel::from_params(config, params).with_context(|| format!("{}", weights.display()))
@@ -42,7 +39,7 @@ pub fn load_folder(folder: &Path) -> Result<LanguageModel> {
 pub fn save_folder(model: &LanguageModel, folder: &Path) -> Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("{}: cannot be made", folder.display()))?;
     let path = folder.join(CONFIG);
-    let text = serde_json::to_string_pretty(&model.config)? + "\n";
+    let text = serde_json::to_string_pretty(&model.config.to_fields()?)? + "\n";
     fs::write(&path, text).with_context(|| format!("{}: cannot be written", path.display()))?;
     let path = folder.join(WEIGHTS);
     candle_core::safetensors::save(&model.params.tensors(), &path)

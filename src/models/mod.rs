@@ -2,20 +2,28 @@
 
 mod config;
 mod gpt2;
+mod gpt_neox;
 mod llama;
 mod llama2_c;
 mod load;
+mod lora;
+mod network;
+mod rope_scaling;
+mod score;
 
 use anyhow::{Context, Result};
-use candle_core::{DType, Tensor};
+use candle_core::DType;
 
-pub use config::{Config, Gpt2Config, LlamaConfig};
-use gpt2::Gpt2;
-use llama::Llama;
+pub use config::{Config, Gpt2Config, GptNeoxConfig, LlamaConfig, RopeScaling};
 pub use llama2_c::read_llama2_c;
 pub use load::{hub_file, load_folder, save_folder};
+use lora::Adapted;
+pub use lora::LoraConfig;
+pub use network::Network;
+pub use score::ScoreModel;
 
-use crate::nn::{Heads, KvCache, Params};
+use crate::nn::{Params, Weights};
+use network::OutputHead;
 
 /// A causal language model: its variables, and the network that reads them.
 ///
@@ -31,9 +39,12 @@ use crate::nn::{Heads, KvCache, Params};
 /// ```
 pub struct LanguageModel {
     pub config: Config,
+    /// What is trained: all weights, or adapters alone.
     pub params: Params,
     /// Gradients reach `params` through this one.
     pub network: Network,
+    /// What the adapters stand beside, where there are any.
+    adapted: Option<Adapted>,
 }
 
 impl LanguageModel {
@@ -41,6 +52,7 @@ impl LanguageModel {
     pub fn new(config: Config, seed: u64) -> Result<Self> {
         let params = match &config {
             Config::Gpt2(c) => gpt2::initialise(c, seed)?,
+            Config::GptNeox(c) => gpt_neox::initialise(c, seed)?,
             Config::Llama(c) => llama::initialise(c, seed)?,
         };
         Self::from_params(config, params)
@@ -51,79 +63,65 @@ impl LanguageModel {
     /// # Errors
     /// A missing weight, a surplus one, a wrong shape: the weight is named.
     pub fn from_params(config: Config, params: Params) -> Result<Self> {
-        let network = Network::build(&config, &params, true)?;
-        Ok(Self { config, params, network })
+        Self::build(config, params, None)
+    }
+
+    fn build(config: Config, params: Params, adapted: Option<Adapted>) -> Result<Self> {
+        let weights = weights(&params, adapted.as_ref(), true);
+        let network = build(&config, weights, OutputHead::Vocabulary)?;
+        Ok(Self { config, params, network, adapted })
+    }
+
+    /// Keeps of every block only its input for the way back and computes the rest again there: less memory, more time.
+    pub fn recompute(&mut self, recompute: bool) {
+        self.network.recompute = recompute;
     }
 
     /// A view that shares the variables' memory and records no gradients: for rollouts and references.
     pub fn frozen(&self) -> Result<Network> {
-        Network::build(&self.config, &self.params, false)
+        build(&self.config, weights(&self.params, self.adapted.as_ref(), false), OutputHead::Vocabulary)
     }
 
-    /// A copy with variables of its own.
+    /// A copy with variables of its own. Weights below adapters are shared: they never change.
     pub fn copy(&self) -> Result<Self> {
-        self.to_dtype(DType::F32)
+        Self::build(self.config.clone(), self.params.copy(self.dtype())?, self.adapted.clone())
     }
 
-    /// A copy in another precision; f64 is for checking gradients.
+    /// The precision of the variables.
+    pub fn dtype(&self) -> DType {
+        self.params.iter().next().map_or(DType::F32, |(_, var)| var.dtype())
+    }
+
+    /// A copy in another precision; f64 is for checking gradients. In bf16, adapters stay in f32.
     pub fn to_dtype(&self, dtype: DType) -> Result<Self> {
-        Self::from_params(self.config.clone(), self.params.copy(dtype)?)
-    }
-}
-
-/// The layers of a model, built from tensors.
-pub struct Network {
-    layers: Layers,
-    max_positions: usize,
-}
-
-enum Layers {
-    Gpt2(Gpt2),
-    Llama(Llama),
-}
-
-impl Network {
-    fn build(config: &Config, params: &Params, trainable: bool) -> Result<Self> {
-        let weights = params.weights(trainable);
-        let layers = match config {
-            Config::Gpt2(c) => Layers::Gpt2(Gpt2::new(c, &weights)?),
-            Config::Llama(c) => Layers::Llama(Llama::new(c, &weights)?),
-        };
-        weights.finish().context("the weights do not fit the configuration")?;
-        Ok(Self { layers, max_positions: config.max_positions() })
+        let adapted = self.adapted.as_ref().map(|adapted| adapted.to_dtype(dtype)).transpose()?;
+        let own = if adapted.is_some() && dtype != DType::F64 { DType::F32 } else { dtype };
+        Self::build(self.config.clone(), self.params.copy(own)?, adapted)
     }
 
-    /// Ids `[B, T]` (u32, padded on the right) to hidden states `[B, T, C]` after the final norm.
-    /// With a cache the tokens continue the rows that it holds; the caller advances it.
-    pub fn hidden(&self, ids: &Tensor, cache: Option<&mut KvCache>) -> candle_core::Result<Tensor> {
-        match &self.layers {
-            Layers::Gpt2(net) => net.hidden(ids, cache),
-            Layers::Llama(net) => net.hidden(ids, cache),
+    /// SHA-256 over all weights, in hexadecimal: the identity of this model.
+    pub fn digest(&self) -> Result<String> {
+        match &self.adapted {
+            None => self.params.digest(),
+            Some(adapted) => Ok(format!("{}+{}", adapted.base.digest()?, self.params.digest()?)),
         }
     }
+}
 
-    /// Hidden states `[.., C]` to logits `[.., V]`.
-    pub fn logits(&self, hidden: &Tensor) -> candle_core::Result<Tensor> {
-        match &self.layers {
-            Layers::Gpt2(net) => net.logits(hidden),
-            Layers::Llama(net) => net.logits(hidden),
-        }
-    }
-
-    /// The number of positions that the model can read.
-    pub fn max_positions(&self) -> usize {
-        self.max_positions
-    }
-
-    /// An empty cache for `batch` rows of up to `capacity` tokens.
-    pub fn cache(&self, batch: usize, capacity: usize) -> KvCache {
-        let (layers, heads) = match &self.layers {
-            Layers::Gpt2(net) => net.shape(),
-            Layers::Llama(net) => net.shape(),
-        };
-        KvCache::new(layers, heads, batch, capacity)
+fn weights(params: &Params, adapted: Option<&Adapted>, trained: bool) -> Weights {
+    match adapted {
+        None => params.weights(trained),
+        Some(adapted) => adapted.weights(params, trained),
     }
 }
 
-/// What a network tells its cache.
-type CacheShape = (usize, Heads);
+fn build(config: &Config, weights: Weights, head: OutputHead) -> Result<Network> {
+    let mut network = match config {
+        Config::Gpt2(c) => gpt2::network(c, &weights, head)?,
+        Config::GptNeox(c) => gpt_neox::network(c, &weights, head)?,
+        Config::Llama(c) => llama::network(c, &weights, head)?,
+    };
+    weights.finish().context("the weights do not fit the configuration")?;
+    network.max_positions = config.max_positions();
+    Ok(network)
+}

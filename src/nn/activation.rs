@@ -1,23 +1,65 @@
 //! The gated and ungated activations of the feed-forward blocks.
 
-use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, backend::BackendStorage};
+use candle_core::{Result, Tensor, bail};
+use serde::{Deserialize, Serialize};
 
-use super::kernel::{for_dtype, output, rows_of, same_dtype, slice, with_values};
+use super::kernel::{fill_rows, for_dtype, rows_of, sum_in_order, tensor, with_values};
+use super::{Traced, Weight};
 use crate::simd::{self, Real};
 
-/// GELU in its tanh form, as GPT-2 has it (`gelu_new`), of `x + bias`.
-/// `x` is `[.., C]`, `bias` is `[C]`. Hendrycks, Gimpel 2016, arXiv:1606.08415.
-pub fn bias_gelu(x: &Tensor, bias: &Tensor) -> Result<Tensor> {
-    x.contiguous()?.apply_op2(bias, BiasGelu)
+/// The Gaussian error linear unit x·Φ(x). Hendrycks, Gimpel 2016, arXiv:1606.08415.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Gelu {
+    /// By the tanh of a cubic, as GPT-2 has it. `gelu_fast` truncates a constant at its tenth digit: the same in f32.
+    #[default]
+    #[serde(
+        rename = "gelu_new",
+        alias = "gelu_pytorch_tanh",
+        alias = "gelu_fast",
+        alias = "gelu_accurate",
+        alias = "gelu_python_tanh"
+    )]
+    Tanh,
+    /// By the error function.
+    #[serde(rename = "gelu", alias = "gelu_python")]
+    Erf,
+}
+
+/// GELU of `x + bias`: `x` is `[.., C]`, `bias` is `[C]`.
+pub fn bias_gelu(x: &Traced, bias: &Weight, gelu: Gelu) -> Result<Traced> {
+    let (value, b) = (x.tensor(), bias.value());
+    let (rows, width) = rows_of(value.shape());
+    if width != b.elem_count() {
+        bail!("bias {:?} does not fit {:?}", b.shape(), value.shape())
+    }
+    let y = for_dtype!(value.dtype(), T => with_values::<T, _>(value, |x| with_values::<T, _>(b, |b| {
+        let (y, _) = fill_rows(rows, width, |first, y: &mut [T]| match gelu {
+            Gelu::Tanh => values(&x[first * width..], b, y, tanh_form),
+            Gelu::Erf => values(&x[first * width..], b, y, erf_form),
+        });
+        tensor(y, value.shape(), value)
+    })))?;
+    let (saved, bias) = (value.clone(), bias.clone());
+    Ok(Traced::record(y, &[x], move |grad| Ok(vec![Some(gelu_backward(&saved, &bias, grad, gelu)?)])))
 }
 
 /// `silu(gate) * up`, both `[.., C]`. Shazeer 2020, arXiv:2002.05202.
-pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
-    gate.contiguous()?.apply_op2(&up.contiguous()?, SwiGlu)
+pub fn swiglu(gate: &Traced, up: &Traced) -> Result<Traced> {
+    let (a, b) = (gate.tensor(), up.tensor());
+    if a.shape() != b.shape() || a.dtype() != b.dtype() {
+        bail!("gate {:?} and up {:?} differ", a.shape(), b.shape())
+    }
+    let (rows, width) = rows_of(a.shape());
+    let y = for_dtype!(a.dtype(), T => with_values::<T, _>(a, |gate| with_values::<T, _>(b, |up| {
+        let (y, _) = fill_rows(rows, width, |first, y: &mut [T]| swiglu_rows(&gate[first * width..], &up[first * width..], y));
+        tensor(y, a.shape(), a)
+    })))?;
+    let (a, b) = (a.clone(), b.clone());
+    Ok(Traced::record(y, &[gate, up], move |grad| {
+        let (da, db) = swiglu_backward(&a, &b, grad)?;
+        Ok(vec![Some(da), Some(db)])
+    }))
 }
-
-struct BiasGelu;
-struct SwiGlu;
 
 const SQRT_2_OVER_PI: f64 = 0.797_884_560_802_865_4;
 const CUBIC: f64 = 0.044_715;
@@ -27,43 +69,57 @@ fn sigmoid<T: Real>(x: T) -> T {
     T::ONE / (T::ONE + (-x).exp())
 }
 
-/// The tanh form is x·σ(2u) with u = sqrt(2/π)(x + 0.044715 x³).
+/// x·(1 + tanh u)/2 is x·σ(2u), with u = sqrt(2/π)(x + 0.044715 x³).
 #[inline(always)]
-fn gelu<T: Real>(x: T) -> T {
-    x * sigmoid(gelu_argument(x))
-}
-
-#[inline(always)]
-fn gelu_argument<T: Real>(x: T) -> T {
-    T::of(2.0 * SQRT_2_OVER_PI) * x * (T::ONE + T::of(CUBIC) * x * x)
-}
-
-#[inline(always)]
-fn gelu_slope<T: Real>(x: T) -> T {
-    let s = sigmoid(gelu_argument(x));
+fn tanh_form<T: Real>(x: T) -> (T, T) {
+    let s = sigmoid(T::of(2.0 * SQRT_2_OVER_PI) * x * (T::ONE + T::of(CUBIC) * x * x));
     let argument_slope = T::of(2.0 * SQRT_2_OVER_PI) * (T::ONE + T::of(3.0 * CUBIC) * x * x);
-    s + x * s * (T::ONE - s) * argument_slope
+    (x * s, s + x * s * (T::ONE - s) * argument_slope)
 }
 
-fn gelu_rows<T: Real>(x: &[T], bias: &[T]) -> Vec<T> {
-    let mut y = vec![T::ZERO; x.len()];
-    let width = bias.len();
+#[inline(always)]
+fn erf_form<T: Real>(x: T) -> (T, T) {
+    let half = T::of(0.5);
+    let cdf = half * (T::ONE + (x * T::of(std::f64::consts::FRAC_1_SQRT_2)).erf());
+    let density = T::of(0.5 * SQRT_2_OVER_PI) * (-half * x * x).exp();
+    (x * cdf, cdf + x * density)
+}
+
+fn values<T: Real>(x: &[T], bias: &[T], y: &mut [T], form: impl Fn(T) -> (T, T)) {
     simd::dispatch(
         #[inline(always)]
         || {
-            for (x, y) in x.chunks_exact(width).zip(y.chunks_exact_mut(width)) {
+            for (x, y) in x.chunks_exact(bias.len()).zip(y.chunks_exact_mut(bias.len())) {
                 for ((y, &x), &b) in y.iter_mut().zip(x).zip(bias) {
-                    *y = gelu(x + b);
+                    *y = form(x + b).0;
                 }
             }
         },
     );
-    y
 }
 
-fn gelu_gradients<T: Real>(x: &[T], bias: &[T], grad: &[T]) -> (Vec<T>, Vec<T>) {
+fn gelu_backward(x: &Tensor, bias: &Weight, grad: &Tensor, gelu: Gelu) -> Result<Tensor> {
+    let (rows, width) = rows_of(x.shape());
+    for_dtype!(x.dtype(), T => with_values::<T, _>(x, |xs| with_values::<T, _>(bias.value(), |bs| {
+        with_values::<T, _>(grad, |gs| {
+            let (dx, db) = fill_rows(rows, width, |first, dx: &mut [T]| {
+                let at = first * width;
+                match gelu {
+                    Gelu::Tanh => slopes(&xs[at..], bs, &gs[at..], dx, tanh_form),
+                    Gelu::Erf => slopes(&xs[at..], bs, &gs[at..], dx, erf_form),
+                }
+            });
+            if bias.is_trained() {
+                bias.add_values(sum_in_order(db, width))?;
+            }
+            tensor(dx, x.shape(), x)
+        })
+    })))
+}
+
+/// Writes the gradient of x, returns that of the bias.
+fn slopes<T: Real>(x: &[T], bias: &[T], grad: &[T], dx: &mut [T], form: impl Fn(T) -> (T, T)) -> Vec<T> {
     let width = bias.len();
-    let mut dx = vec![T::ZERO; x.len()];
     let mut db = vec![T::ZERO; width];
     simd::dispatch(
         #[inline(always)]
@@ -74,82 +130,54 @@ fn gelu_gradients<T: Real>(x: &[T], bias: &[T], grad: &[T]) -> (Vec<T>, Vec<T>) 
                 let (x, g, bias) = (&x[..width], &g[..width], &bias[..width]);
                 let (dx, db) = (&mut dx[..width], &mut db[..width]);
                 for i in 0..width {
-                    let slope = g[i] * gelu_slope(x[i] + bias[i]);
+                    let slope = g[i] * form(x[i] + bias[i]).1;
                     dx[i] = slope;
                     db[i] += slope;
                 }
             }
         },
     );
-    (dx, db)
+    db
 }
 
-impl CustomOp2 for BiasGelu {
-    fn name(&self) -> &'static str {
-        "bias-gelu"
-    }
-
-    fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout, b: &CpuStorage, lb: &Layout) -> Result<(CpuStorage, Shape)> {
-        same_dtype(x.dtype(), b.dtype())?;
-        if rows_of(lx.shape()).1 != lb.shape().elem_count() {
-            candle_core::bail!("bias {:?} does not fit {:?}", lb.shape(), lx.shape())
-        }
-        for_dtype!(x.dtype(), T => Ok(output(gelu_rows::<T>(slice(x, lx)?, slice(b, lb)?), lx.shape())))
-    }
-
-    fn bwd(&self, x: &Tensor, b: &Tensor, _y: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        for_dtype!(x.dtype(), T => with_values::<T, _>(x, |xs| {
-            with_values::<T, _>(b, |bs| {
-                with_values::<T, _>(grad, |gs| {
-                    let (dx, db) = gelu_gradients(xs, bs, gs);
-                    let dx = Tensor::from_vec(dx, x.shape(), x.device())?;
-                    Ok((Some(dx), Some(Tensor::from_vec(db, b.shape(), x.device())?)))
-                })
-            })
-        }))
-    }
+fn swiglu_rows<T: Real>(gate: &[T], up: &[T], y: &mut [T]) {
+    simd::dispatch(
+        #[inline(always)]
+        || {
+            for ((y, &gate), &up) in y.iter_mut().zip(gate).zip(up) {
+                *y = gate * sigmoid(gate) * up;
+            }
+        },
+    );
 }
 
-impl CustomOp2 for SwiGlu {
-    fn name(&self) -> &'static str {
-        "swiglu"
-    }
-
-    fn cpu_fwd(&self, a: &CpuStorage, la: &Layout, b: &CpuStorage, lb: &Layout) -> Result<(CpuStorage, Shape)> {
-        same_dtype(a.dtype(), b.dtype())?;
-        if la.shape() != lb.shape() {
-            candle_core::bail!("gate {:?} and up {:?} differ in shape", la.shape(), lb.shape())
-        }
-        for_dtype!(a.dtype(), T => {
-            let (gate, up) = (slice::<T>(a, la)?, slice::<T>(b, lb)?);
-            let mut y = vec![0.0 as T; gate.len()];
-            simd::dispatch(#[inline(always)] || {
-                for ((y, &gate), &up) in y.iter_mut().zip(gate).zip(up) {
-                    *y = gate * sigmoid(gate) * up;
-                }
+fn swiglu_backward(gate: &Tensor, up: &Tensor, grad: &Tensor) -> Result<(Tensor, Tensor)> {
+    for_dtype!(gate.dtype(), T => with_values::<T, _>(gate, |gates| with_values::<T, _>(up, |ups| {
+        with_values::<T, _>(grad, |gs| {
+            let width = rows_of(gate.shape()).1;
+            let dgate = of_three(gates, ups, gs, width, |gate: T, up, g| {
+                let s = sigmoid(gate);
+                g * up * s * (T::ONE + gate * (T::ONE - s))
             });
-            Ok(output(y, la.shape()))
+            let dup = of_three(gates, ups, gs, width, |gate: T, _, g| g * gate * sigmoid(gate));
+            Ok((tensor(dgate, gate.shape(), gate)?, tensor(dup, up.shape(), up)?))
         })
-    }
+    })))
+}
 
-    fn bwd(&self, a: &Tensor, b: &Tensor, _y: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        for_dtype!(a.dtype(), T => with_values::<T, _>(a, |gate| {
-            with_values::<T, _>(b, |up| {
-                with_values::<T, _>(grad, |g| {
-                    let n = gate.len();
-                    let (mut da, mut db) = (vec![0.0 as T; n], vec![0.0 as T; n]);
-                    simd::dispatch(#[inline(always)] || {
-                        let (up, g, da, db) = (&up[..n], &g[..n], &mut da[..n], &mut db[..n]);
-                        for i in 0..n {
-                            let s = sigmoid(gate[i]);
-                            da[i] = g[i] * up[i] * s * (T::ONE + gate[i] * (T::ONE - s));
-                            db[i] = g[i] * gate[i] * s;
-                        }
-                    });
-                    let da = Tensor::from_vec(da, a.shape(), a.device())?;
-                    Ok((Some(da), Some(Tensor::from_vec(db, b.shape(), a.device())?)))
-                })
-            })
-        }))
-    }
+/// f of three values, place by place.
+fn of_three<T: Real>(a: &[T], b: &[T], c: &[T], width: usize, f: impl Fn(T, T, T) -> T + Sync) -> Vec<T> {
+    let piece = |first: usize, out: &mut [T]| {
+        let at = first * width..first * width + out.len();
+        let (a, b, c) = (&a[at.clone()], &b[at.clone()], &c[at]);
+        simd::dispatch(
+            #[inline(always)]
+            || {
+                for (i, out) in out.iter_mut().enumerate() {
+                    *out = f(a[i], b[i], c[i]);
+                }
+            },
+        );
+    };
+    fill_rows(a.len() / width, width, piece).0
 }

@@ -1,22 +1,35 @@
 //! Differentiable blocks.
 //!
-//! candle's own fused blocks cut the gradient without an error, so every block that a model is made
-//! of stands here, with its backward, checked against finite differences in f64.
-//! A block is a pure function of tensors; forward and backward are one fused loop each.
+//! candle's own fused blocks cut the gradient without an error, so every block that a model is made of stands here,
+//! with its backward, checked against finite differences in f64. Blocks work on [`Traced`] values; [`block`] makes one
+//! node of candle's graph of any number of them. Gradients of weights do not go through candle's graph: they are
+//! summed beside the variables, and [`Params::gradients`] hands them out.
 
 mod activation;
 mod attention;
+mod cache;
+mod embedding;
 mod kernel;
 mod linear;
+mod log_probs;
+mod lora;
+mod matmul;
 mod norm;
 mod params;
 mod rope;
-mod token_log_probs;
+mod traced;
+mod weight;
 
-pub use activation::{bias_gelu, swiglu};
-pub use attention::{Heads, KvCache, causal_attention};
-pub use linear::{Linear, add_bias, embedding};
-pub use norm::{layer_norm, rms_norm};
-pub use params::{Params, Weights};
+pub use activation::{Gelu, bias_gelu, swiglu};
+pub use attention::{Heads, Mask, attention, pack};
+pub use cache::KvCache;
+pub use embedding::{Embedding, embed};
+pub(crate) use kernel::{with_values, with_values_mut};
+pub use linear::{Linear, add_bias};
+pub use log_probs::{TokenLogProbs, entropies, kl_to, log_probs_of, token_log_probs};
+pub use lora::{Dropout, DropoutClock, Lora};
+pub use norm::{LayerNorm, RmsNorm};
+pub use params::{Adapters, LinearShape, Params, Weights};
 pub use rope::{Rope, rope};
-pub use token_log_probs::{entropies, kl_to, log_softmax, token_log_probs};
+pub use traced::{Traced, block};
+pub use weight::{GradientSum, Weight};

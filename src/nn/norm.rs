@@ -1,45 +1,108 @@
 //! Layer norm (Ba et al. 2016, arXiv:1607.06450) and RMS norm (Zhang, Sennrich 2019, arXiv:1910.07467).
 
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
+use candle_core::{Result, Tensor, bail};
 
-use super::kernel::{for_dtype, output, rows_of, slice, with_values};
+use super::kernel::{fill_rows, for_dtype, rows_of, sum_in_order, tensor, with_values};
+use super::{Traced, Weight};
 use crate::simd::{self, Real};
 
-/// `(x − mean) / sqrt(variance + eps) * weight + bias` over the last dimension.
-/// `x` is `[.., C]`; `weight` and `bias` are `[C]`.
-pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
-    x.contiguous()?.apply_op3(weight, bias, LayerNorm { eps })
-}
-
-/// `x / sqrt(mean(x²) + eps) * weight` over the last dimension. `x` is `[.., C]`, `weight` is `[C]`.
-pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
-    x.contiguous()?.apply_op2(weight, RmsNorm { eps })
-}
-
-struct LayerNorm {
+/// `(x − mean) / sqrt(variance + eps) * weight + bias` over the last dimension: `x` is `[.., C]`, weight and bias `[C]`.
+#[derive(Debug, Clone)]
+pub struct LayerNorm {
+    weight: Weight,
+    bias: Weight,
     eps: f64,
 }
 
-struct RmsNorm {
+/// `x / sqrt(mean(x²) + eps) * weight` over the last dimension: `x` is `[.., C]`, weight is `[C]`.
+#[derive(Debug, Clone)]
+pub struct RmsNorm {
+    weight: Weight,
     eps: f64,
+}
+
+impl LayerNorm {
+    pub fn new(weight: Weight, bias: Weight, eps: f64) -> Self {
+        Self { weight, bias, eps }
+    }
+
+    pub fn forward(&self, x: &Traced) -> Result<Traced> {
+        norm(x, &self.weight, Some(&self.bias), self.eps)
+    }
+}
+
+impl RmsNorm {
+    pub fn new(weight: Weight, eps: f64) -> Self {
+        Self { weight, eps }
+    }
+
+    pub fn forward(&self, x: &Traced) -> Result<Traced> {
+        norm(x, &self.weight, None, self.eps)
+    }
+}
+
+/// With a bias layer norm, without one RMS norm.
+fn norm(x: &Traced, weight: &Weight, bias: Option<&Weight>, eps: f64) -> Result<Traced> {
+    let y = forward(x.tensor(), weight.value(), bias.map(Weight::value), eps)?;
+    let (saved, weight, bias) = (x.tensor().clone(), weight.clone(), bias.cloned());
+    Ok(Traced::record(y, &[x], move |grad| Ok(vec![Some(backward(&saved, &weight, bias.as_ref(), grad, eps)?)])))
+}
+
+fn forward(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, eps: f64) -> Result<Tensor> {
+    let (rows, width) = rows_of(x.shape());
+    if weight.elem_count() != width {
+        bail!("a norm of {} values got rows of {width}", weight.elem_count())
+    }
+    for_dtype!(x.dtype(), T => with_values::<T, _>(x, |xs| with_values::<T, _>(weight, |ws| {
+        let run = |bias: Option<&[T]>| {
+            let (y, _) = fill_rows(rows, width, |first, y: &mut [T]| forward_rows(&xs[first * width..], ws, bias, y, eps));
+            tensor(y, x.shape(), x)
+        };
+        match bias {
+            Some(bias) => with_values::<T, _>(bias, |bias| run(Some(bias))),
+            None => run(None),
+        }
+    })))
+}
+
+/// Adds the gradients of weight and bias, returns that of x.
+fn backward(x: &Tensor, weight: &Weight, bias: Option<&Weight>, grad: &Tensor, eps: f64) -> Result<Tensor> {
+    let (rows, width) = rows_of(x.shape());
+    let trained = weight.is_trained();
+    for_dtype!(x.dtype(), T => with_values::<T, _>(x, |xs| with_values::<T, _>(weight.value(), |ws| {
+        with_values::<T, _>(grad, |gs| {
+            let (dx, sums) = fill_rows(rows, width, |first, dx: &mut [T]| {
+                let at = first * width;
+                backward_rows(&xs[at..], ws, &gs[at..], dx, eps, bias.is_some())
+            });
+            if trained {
+                let (dw, db): (Vec<_>, Vec<_>) = sums.into_iter().unzip();
+                weight.add_values(sum_in_order(dw, width))?;
+                if let Some(bias) = bias {
+                    bias.add_values(sum_in_order(db, width))?;
+                }
+            }
+            tensor(dx, x.shape(), x)
+        })
+    })))
 }
 
 /// Mean and 1/sd of a row; with `centred` false the mean counts as zero, which makes it RMS norm.
 #[inline(always)]
 fn statistics<T: Real>(row: &[T], eps: f64, centred: bool) -> (T, T) {
     let n = T::of(row.len() as f64);
-    let mean = if centred { simd::sum(row.len(), |i| row[i]) / n } else { T::ZERO };
-    let variance = simd::sum(row.len(), |i| (row[i] - mean) * (row[i] - mean)) / n;
+    let mean = if centred { simd::sum([row], |[x]| x) / n } else { T::ZERO };
+    let variance = simd::sum([row], |[x]| (x - mean) * (x - mean)) / n;
     (mean, T::ONE / (variance + T::of(eps)).sqrt())
 }
 
-fn forward<T: Real>(x: &[T], weight: &[T], bias: Option<&[T]>, width: usize, eps: f64) -> Vec<T> {
-    let mut y = vec![T::ZERO; x.len()];
+fn forward_rows<T: Real>(x: &[T], weight: &[T], bias: Option<&[T]>, y: &mut [T], eps: f64) {
+    let width = weight.len();
     simd::dispatch(
         #[inline(always)]
         || {
             for (x, y) in x.chunks_exact(width).zip(y.chunks_exact_mut(width)) {
-                let weight = &weight[..width];
+                let (x, y, weight) = (&x[..width], &mut y[..width], &weight[..width]);
                 let (mean, inverse_sd) = statistics(x, eps, bias.is_some());
                 match bias {
                     Some(bias) => {
@@ -57,27 +120,34 @@ fn forward<T: Real>(x: &[T], weight: &[T], bias: Option<&[T]>, width: usize, eps
             }
         },
     );
-    y
 }
 
-/// The gradients of x, weight and bias.
-fn backward<T: Real>(x: &[T], weight: &[T], grad: &[T], eps: f64, centred: bool) -> (Vec<T>, Vec<T>, Vec<T>) {
+/// Writes the gradients of the rows of x that `dx` has room for; returns those of weight and bias.
+fn backward_rows<T: Real>(
+    x: &[T],
+    weight: &[T],
+    grad: &[T],
+    dx: &mut [T],
+    eps: f64,
+    centred: bool,
+) -> (Vec<T>, Vec<T>) {
     let width = weight.len();
-    let mut dx = vec![T::ZERO; x.len()];
-    let mut dw = vec![T::ZERO; width];
-    let mut db = vec![T::ZERO; width];
+    let (mut dw, mut db) = (vec![T::ZERO; width], vec![T::ZERO; width]);
     simd::dispatch(
         #[inline(always)]
         || {
             let n = T::of(width as f64);
             let rows = x.chunks_exact(width).zip(grad.chunks_exact(width)).zip(dx.chunks_exact_mut(width));
             for ((x, g), dx) in rows {
-                let (dw, db) = (&mut dw[..width], &mut db[..width]);
-                let weight = &weight[..width];
+                // Lengths that the compiler can see keep bounds checks out of the loops.
+                let (x, g, weight) = (&x[..width], &g[..width], &weight[..width]);
+                let (dx, dw, db) = (&mut dx[..width], &mut dw[..width], &mut db[..width]);
                 let (mean, inverse_sd) = statistics(x, eps, centred);
-                let normal = |i: usize| (x[i] - mean) * inverse_sd;
-                let along = simd::sum(width, |i| g[i] * weight[i] * normal(i)) / n;
-                let level = if centred { simd::sum(width, |i| g[i] * weight[i]) / n } else { T::ZERO };
+                let (along, level) = simd::two_sums([x, g, weight], |[x, g, weight]| {
+                    let slope = g * weight;
+                    (slope * ((x - mean) * inverse_sd), slope)
+                });
+                let (along, level) = (along / n, if centred { level / n } else { T::ZERO });
                 for i in 0..width {
                     let normal = (x[i] - mean) * inverse_sd;
                     dw[i] += g[i] * normal;
@@ -87,73 +157,5 @@ fn backward<T: Real>(x: &[T], weight: &[T], grad: &[T], eps: f64, centred: bool)
             }
         },
     );
-    (dx, dw, db)
-}
-
-fn gradients(x: &Tensor, weight: &Tensor, grad: &Tensor, eps: f64, centred: bool) -> Result<(Tensor, Tensor, Tensor)> {
-    for_dtype!(x.dtype(), T => with_values::<T, _>(x, |xs| {
-        with_values::<T, _>(weight, |ws| {
-            with_values::<T, _>(grad, |gs| {
-                let (dx, dw, db) = backward(xs, ws, gs, eps, centred);
-                Ok((
-                    Tensor::from_vec(dx, x.shape(), x.device())?,
-                    Tensor::from_vec(dw, weight.shape(), x.device())?,
-                    Tensor::from_vec(db, weight.shape(), x.device())?,
-                ))
-            })
-        })
-    }))
-}
-
-impl CustomOp3 for LayerNorm {
-    fn name(&self) -> &'static str {
-        "layer-norm"
-    }
-
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        lx: &Layout,
-        w: &CpuStorage,
-        lw: &Layout,
-        b: &CpuStorage,
-        lb: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        use candle_core::backend::BackendStorage;
-        for_dtype!(x.dtype(), T => {
-            let y = forward::<T>(slice(x, lx)?, slice(w, lw)?, Some(slice(b, lb)?), rows_of(lx.shape()).1, self.eps);
-            Ok(output(y, lx.shape()))
-        })
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        w: &Tensor,
-        _b: &Tensor,
-        _y: &Tensor,
-        grad: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let (dx, dw, db) = gradients(x, w, grad, self.eps, true)?;
-        Ok((Some(dx), Some(dw), Some(db)))
-    }
-}
-
-impl CustomOp2 for RmsNorm {
-    fn name(&self) -> &'static str {
-        "rms-norm"
-    }
-
-    fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout, w: &CpuStorage, lw: &Layout) -> Result<(CpuStorage, Shape)> {
-        use candle_core::backend::BackendStorage;
-        for_dtype!(x.dtype(), T => {
-            let y = forward::<T>(slice(x, lx)?, slice(w, lw)?, None, rows_of(lx.shape()).1, self.eps);
-            Ok(output(y, lx.shape()))
-        })
-    }
-
-    fn bwd(&self, x: &Tensor, w: &Tensor, _y: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let (dx, dw, _) = gradients(x, w, grad, self.eps, false)?;
-        Ok((Some(dx), Some(dw)))
-    }
+    (dw, db)
 }

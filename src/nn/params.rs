@@ -9,12 +9,19 @@ use candle_core::{DType, Device, Tensor, Var};
 use rand_distr::{Distribution, StandardNormal};
 use sha2::{Digest, Sha256};
 
+use super::{Dropout, DropoutClock, Embedding, GradientSum, LayerNorm, Linear, Lora, RmsNorm, Weight};
 use crate::seed;
 
 /// Trainable variables by name, in the order of their names. A clone shares the variables.
 #[derive(Debug, Clone, Default)]
 pub struct Params {
-    vars: BTreeMap<String, Var>,
+    vars: BTreeMap<String, Variable>,
+}
+
+#[derive(Debug, Clone)]
+struct Variable {
+    var: Var,
+    gradient: GradientSum,
 }
 
 impl Params {
@@ -22,7 +29,7 @@ impl Params {
     pub fn from_tensors(tensors: impl IntoIterator<Item = (String, Tensor)>) -> Result<Self> {
         let mut vars = BTreeMap::new();
         for (name, tensor) in tensors {
-            vars.insert(name, Var::from_tensor(&tensor.contiguous()?.copy()?)?);
+            vars.insert(name, Variable::new(Var::from_tensor(&tensor.contiguous()?)?));
         }
         Ok(Self { vars })
     }
@@ -38,13 +45,13 @@ impl Params {
 
     /// The tensors by name. They share the variables' memory.
     pub fn tensors(&self) -> HashMap<String, Tensor> {
-        self.vars.iter().map(|(name, var)| (name.clone(), var.as_detached_tensor())).collect()
+        self.iter().map(|(name, var)| (name.to_string(), var.as_detached_tensor())).collect()
     }
 
     /// A copy with memory of its own, in `dtype`.
     pub fn copy(&self, dtype: DType) -> Result<Self> {
         let tensors: Result<Vec<_>> =
-            self.vars.iter().map(|(name, var)| Ok((name.clone(), var.to_dtype(dtype)?))).collect();
+            self.iter().map(|(name, var)| Ok((name.to_string(), var.as_detached_tensor().to_dtype(dtype)?))).collect();
         Self::from_tensors(tensors?)
     }
 
@@ -53,7 +60,7 @@ impl Params {
     /// # Errors
     /// A variable that `tensors` lacks or that has another shape there; both are named.
     pub fn assign(&self, tensors: &HashMap<String, Tensor>) -> Result<()> {
-        for (name, var) in &self.vars {
+        for (name, var) in self.iter() {
             let Some(tensor) = tensors.get(name) else { bail!("variable {name} is missing") };
             ensure!(
                 tensor.shape() == var.shape(),
@@ -67,22 +74,27 @@ impl Params {
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Var)> {
-        self.vars.iter().map(|(name, var)| (name.as_str(), var))
+        self.vars.iter().map(|(name, variable)| (name.as_str(), &variable.var))
     }
 
     pub fn get(&self, name: &str) -> Option<&Var> {
-        self.vars.get(name)
+        self.vars.get(name).map(|variable| &variable.var)
+    }
+
+    /// The sum of every variable's gradients, in the order of the names.
+    pub fn gradients(&self) -> impl Iterator<Item = (&str, &GradientSum)> {
+        self.vars.iter().map(|(name, variable)| (name.as_str(), &variable.gradient))
     }
 
     /// The number of scalar parameters.
     pub fn count(&self) -> usize {
-        self.vars.values().map(|var| var.elem_count()).sum()
+        self.iter().map(|(_, var)| var.elem_count()).sum()
     }
 
     /// SHA-256 over names, shapes and values, in hexadecimal: the identity of these weights.
     pub fn digest(&self) -> Result<String> {
         let mut hash = Sha256::new();
-        for (name, var) in &self.vars {
+        for (name, var) in self.iter() {
             hash.update(format!("{name}{:?}", var.shape()));
             for value in var.flatten_all()?.to_dtype(DType::F32)?.to_vec1::<f32>()? {
                 hash.update(value.to_le_bytes());
@@ -91,13 +103,23 @@ impl Params {
         Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
-    /// The tensors that a network is built from; with `trainable`, gradients reach the variables.
+    /// What a network is built from; with `trainable`, gradients reach the variables.
     pub fn weights(&self, trainable: bool) -> Weights {
-        let tensors = self.vars.iter().map(|(name, var)| {
-            let tensor = if trainable { var.as_tensor().clone() } else { var.as_detached_tensor() };
-            (name.clone(), tensor)
+        let weights = self.vars.iter().map(|(name, variable)| {
+            let value = variable.var.as_detached_tensor();
+            let weight = match trainable {
+                true => Weight::trained(value, variable.gradient.clone()),
+                false => Weight::frozen(value),
+            };
+            (name.clone(), weight)
         });
-        Weights { tensors: tensors.collect(), used: RefCell::default() }
+        Weights {
+            weights: weights.collect(),
+            trained: trainable,
+            adapters: None,
+            used: RefCell::default(),
+            linears: RefCell::default(),
+        }
     }
 
     /// A new variable with values drawn from N(0, sd²); the draw depends on `seed` and on the name alone.
@@ -111,42 +133,137 @@ impl Params {
                 sd * z
             })
             .collect();
-        self.vars.insert(name.to_string(), Var::from_vec(values, shape, &Device::Cpu)?);
+        self.vars.insert(name.to_string(), Variable::new(Var::from_vec(values, shape, &Device::Cpu)?));
         Ok(())
     }
 
     /// A new variable with all values equal.
     pub fn add_constant(&mut self, name: &str, shape: &[usize], value: f32) -> Result<()> {
         let values = vec![value; shape.iter().product()];
-        self.vars.insert(name.to_string(), Var::from_vec(values, shape, &Device::Cpu)?);
+        self.vars.insert(name.to_string(), Variable::new(Var::from_vec(values, shape, &Device::Cpu)?));
         Ok(())
     }
 }
 
-/// Named tensors while a network is built from them: every one must be asked for once.
+impl Variable {
+    fn new(var: Var) -> Self {
+        Self { var, gradient: GradientSum::default() }
+    }
+}
+
+/// Named weights while a network is built from them: every one must be asked for.
 pub struct Weights {
-    tensors: BTreeMap<String, Tensor>,
+    weights: BTreeMap<String, Weight>,
+    trained: bool,
+    adapters: Option<Box<Adapters>>,
     used: RefCell<BTreeSet<String>>,
+    linears: RefCell<Vec<LinearShape>>,
+}
+
+/// Adapters for the linear maps of a network, under PEFT's names: `NAME.lora_A.weight` and `NAME.lora_B.weight`.
+pub struct Adapters {
+    pub weights: Weights,
+    pub scale: f64,
+    /// While training: the share of inputs that is dropped.
+    pub dropout: Option<(f64, DropoutClock)>,
+}
+
+/// A linear map of a network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinearShape {
+    pub name: String,
+    pub input: usize,
+    pub output: usize,
+    /// Whether the weight is stored `[in, out]`, as GPT-2 has it.
+    pub fan_in_fan_out: bool,
 }
 
 impl Weights {
-    /// The tensor `name`, which must have the shape `shape`.
-    pub fn get(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
-        let Some(tensor) = self.tensors.get(name) else { bail!("weight {name} is missing") };
+    /// Whether gradients are asked for.
+    pub fn are_trained(&self) -> bool {
+        self.trained
+    }
+
+    /// These weights with adapters beside them; gradients are asked for if they are for the adapters.
+    pub fn with_adapters(self, adapters: Adapters) -> Self {
+        Self { trained: self.trained || adapters.weights.trained, adapters: Some(Box::new(adapters)), ..self }
+    }
+
+    /// The linear maps that were asked for so far. A tied head is not among them.
+    pub fn linears(&self) -> Vec<LinearShape> {
+        self.linears.borrow().clone()
+    }
+
+    /// The weight `name`, which must have the shape `shape`.
+    pub fn get(&self, name: &str, shape: &[usize]) -> Result<Weight> {
+        let Some(weight) = self.weights.get(name) else { bail!("weight {name} is missing") };
         ensure!(
-            tensor.dims() == shape,
+            weight.value().dims() == shape,
             "weight {name} has shape {:?}, the configuration asks for {shape:?}",
-            tensor.dims()
+            weight.value().dims()
         );
         self.used.borrow_mut().insert(name.to_string());
-        Ok(tensor.clone())
+        Ok(weight.clone())
+    }
+
+    /// A linear map with a weight `[output, input]`, as torch's `Linear` has it: `NAME.weight` and `NAME.bias`.
+    pub fn linear(&self, name: &str, input: usize, output: usize, bias: bool) -> Result<Linear> {
+        let weight = self.get(&format!("{name}.weight"), &[output, input])?;
+        let bias = bias.then(|| self.get(&format!("{name}.bias"), &[output])).transpose()?;
+        self.adapt(Linear::new(weight, bias), LinearShape { name: name.into(), input, output, fan_in_fan_out: false })
+    }
+
+    /// A linear map with a weight `[input, output]`, as GPT-2's `Conv1D` has it: `NAME.weight` and `NAME.bias`.
+    pub fn conv1d(&self, name: &str, input: usize, output: usize) -> Result<Linear> {
+        let weight = self.get(&format!("{name}.weight"), &[input, output])?;
+        let linear = Linear::conv1d(weight, Some(self.get(&format!("{name}.bias"), &[output])?));
+        self.adapt(linear, LinearShape { name: name.into(), input, output, fan_in_fan_out: true })
+    }
+
+    fn adapt(&self, linear: Linear, shape: LinearShape) -> Result<Linear> {
+        let LinearShape { name, input, output, .. } = &shape;
+        let (a, b) = (format!("{name}.lora_A.weight"), format!("{name}.lora_B.weight"));
+        let adapted = match self.adapters.as_deref() {
+            Some(Adapters { weights, scale, dropout }) if weights.weights.contains_key(&a) => {
+                let rank = weights.weights[&a].value().dim(0)?;
+                let (a, b) = (weights.get(&a, &[rank, *input])?, weights.get(&b, &[*output, rank])?);
+                let layer = self.linears.borrow().len() as u64;
+                let dropout = dropout.as_ref().map(|(probability, clock)| {
+                    let (probability, clock) = (*probability, clock.clone());
+                    Dropout { probability, layer, clock }
+                });
+                linear.with_lora(Lora::new(a, b, *scale, dropout))
+            }
+            _ => linear,
+        };
+        self.linears.borrow_mut().push(shape);
+        Ok(adapted)
+    }
+
+    /// A table of `rows` vectors: `NAME.weight`.
+    pub fn embedding(&self, name: &str, rows: usize, width: usize) -> Result<Embedding> {
+        Ok(Embedding::new(self.get(&format!("{name}.weight"), &[rows, width])?)?)
+    }
+
+    /// `NAME.weight` and `NAME.bias`.
+    pub fn layer_norm(&self, name: &str, width: usize, eps: f64) -> Result<LayerNorm> {
+        let weight = self.get(&format!("{name}.weight"), &[width])?;
+        Ok(LayerNorm::new(weight, self.get(&format!("{name}.bias"), &[width])?, eps))
+    }
+
+    /// `NAME.weight`.
+    pub fn rms_norm(&self, name: &str, width: usize, eps: f64) -> Result<RmsNorm> {
+        Ok(RmsNorm::new(self.get(&format!("{name}.weight"), &[width])?, eps))
     }
 
     /// # Errors
-    /// A tensor that no block asked for: the file does not belong to the configuration.
+    /// A weight that no block asked for: the file does not belong to the configuration.
     pub fn finish(self) -> Result<()> {
+        if let Some(adapters) = self.adapters {
+            adapters.weights.finish().context("the adapters do not fit the model")?;
+        }
         let used = self.used.borrow();
-        match self.tensors.keys().find(|name| !used.contains(*name)) {
+        match self.weights.keys().find(|name| !used.contains(*name)) {
             Some(name) => bail!("weight {name} belongs to no part of the configured model"),
             None => Ok(()),
         }

@@ -1,74 +1,92 @@
-//! Rotary position embedding (Su et al. 2021, arXiv:2104.09864), in the half-split layout of the hub's LLaMA.
+//! Rotary position embedding (Su et al. 2021, arXiv:2104.09864), in the half-split layout of the hub's models.
 
 use std::sync::Arc;
 
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, backend::BackendStorage};
+use candle_core::{Result, Shape, Tensor, bail};
 
-use super::kernel::{for_dtype, output, slice, with_values};
+use super::kernel::{fill_rows, for_dtype, tensor, with_values};
+use super::{Heads, Traced};
 use crate::simd::{self, Real};
 
 /// The angles' cosines and sines for every position.
 #[derive(Debug, Clone)]
 pub struct Rope {
-    /// `[positions, head_dim / 2]`, in f64.
+    /// `[positions, frequencies]`, in f64.
     cos: Arc<Vec<f64>>,
     sin: Arc<Vec<f64>>,
-    head_dim: usize,
+    /// The number of pairs that turn; the rest of a head stays.
+    pairs: usize,
 }
 
 impl Rope {
-    /// Angles `position · theta^(−2i / head_dim)`.
-    pub fn new(head_dim: usize, max_positions: usize, theta: f64) -> Self {
-        let half = head_dim / 2;
-        let angles = (0..max_positions * half).map(|i| {
-            let (position, pair) = (i / half, i % half);
-            position as f64 * theta.powf(-2.0 * pair as f64 / head_dim as f64)
-        });
+    /// The angles `position · frequency`, in radians: one frequency for each pair (i, i + pairs) of a head's values.
+    pub fn new(frequencies: &[f64], max_positions: usize) -> Self {
+        let pairs = frequencies.len();
+        let angles = (0..max_positions * pairs).map(|i| (i / pairs) as f64 * frequencies[i % pairs]);
         let (cos, sin) = angles.map(|a| (a.cos(), a.sin())).unzip();
-        Self { cos: Arc::new(cos), sin: Arc::new(sin), head_dim }
+        Self { cos: Arc::new(cos), sin: Arc::new(sin), pairs }
+    }
+
+    /// The usual frequencies theta^(−2i / dim), in radians a position, for the pairs of `dim` values.
+    pub fn frequencies(dim: usize, theta: f64) -> Vec<f64> {
+        (0..dim).step_by(2).map(|i| theta.powf(-(i as f64) / dim as f64)).collect()
     }
 }
 
-/// Turns `x` `[B, T, heads · head_dim]`; row b's first position is `starts[b]`.
-pub fn rope(x: &Tensor, starts: &[usize], rope: &Rope) -> Result<Tensor> {
-    let turn = Turn { rope: rope.clone(), starts: starts.to_vec(), sign: 1.0 };
-    x.contiguous()?.apply_op1(turn)
+/// Turns the queries and keys of packed `[B, T, ..]`; row b's first position is `starts[b]`.
+pub fn rope(packed: &Traced, heads: Heads, starts: &[usize], rope: &Rope) -> Result<Traced> {
+    let turn = Turn { rope: rope.clone(), heads, starts: starts.to_vec() };
+    let y = turn.apply(packed.tensor(), 1.0)?;
+    Ok(Traced::record(y, &[packed], move |grad| Ok(vec![Some(turn.apply(grad, -1.0)?)])))
 }
 
 struct Turn {
     rope: Rope,
+    heads: Heads,
     starts: Vec<usize>,
-    sign: f64,
 }
 
 impl Turn {
-    fn turn<T: Real>(&self, x: &[T], shape: &Shape) -> Result<Vec<T>> {
-        let (batch, time, width) = shape.dims3()?;
-        let (half, head_dim) = (self.rope.head_dim / 2, self.rope.head_dim);
+    fn apply(&self, x: &Tensor, sign: f64) -> Result<Tensor> {
+        let (batch, time) = self.heads.check(x.shape())?;
         let last = self.starts.iter().max().copied().unwrap_or(0) + time;
-        if self.starts.len() != batch || last * half > self.rope.cos.len() {
-            candle_core::bail!(
-                "{batch} rows up to position {last} do not fit the rotary table of {} positions",
-                self.rope.cos.len() / half
+        let pairs = self.rope.pairs;
+        if self.starts.len() != batch || last * pairs > self.rope.cos.len() || 2 * pairs > self.heads.dim {
+            bail!(
+                "{batch} rows up to position {last} of heads of {} do not fit the rotary table of {} positions and {pairs} pairs",
+                self.heads.dim,
+                self.rope.cos.len() / pairs.max(1)
             )
         }
-        let mut y = vec![T::ZERO; x.len()];
-        let mut cos = vec![T::ZERO; half];
-        let mut sin = vec![T::ZERO; half];
+        for_dtype!(x.dtype(), T => with_values::<T, _>(x, |xs| {
+            let (y, _) = fill_rows(batch * time, self.heads.packed(), |first, y: &mut [T]| {
+                self.rows(first, time, &xs[first * self.heads.packed()..], y, sign)
+            });
+            tensor(y, &Shape::from(x.dims()), x)
+        }))
+    }
+
+    fn rows<T: Real>(&self, first: usize, time: usize, x: &[T], y: &mut [T], sign: f64) {
+        let (width, pairs) = (self.heads.packed(), self.rope.pairs);
+        let turning: Vec<usize> = (0..self.heads.query).map(|h| self.heads.query_at(h)).collect();
+        let turning: Vec<usize> = turning.into_iter().chain((0..self.heads.kv).map(|h| self.heads.key_at(h))).collect();
+        let (mut cos, mut sin) = (vec![T::ZERO; pairs], vec![T::ZERO; pairs]);
         simd::dispatch(
             #[inline(always)]
             || {
                 for (row, (x, y)) in x.chunks_exact(width).zip(y.chunks_exact_mut(width)).enumerate() {
+                    let row = first + row;
                     let position = self.starts[row / time] + row % time;
-                    let table = position * half..(position + 1) * half;
+                    let table = position * pairs..(position + 1) * pairs;
                     for (i, (c, s)) in self.rope.cos[table.clone()].iter().zip(&self.rope.sin[table]).enumerate() {
                         cos[i] = T::of(*c);
-                        sin[i] = T::of(self.sign * s);
+                        sin[i] = T::of(sign * s);
                     }
-                    for (x, y) in x.chunks_exact(head_dim).zip(y.chunks_exact_mut(head_dim)) {
-                        let (x0, x1) = x.split_at(half);
-                        let (y0, y1) = y.split_at_mut(half);
-                        for i in 0..half {
+                    y.copy_from_slice(x);
+                    for &at in &turning {
+                        let (x0, x1) = x[at..][..2 * pairs].split_at(pairs);
+                        let (y0, y1) = y[at..][..2 * pairs].split_at_mut(pairs);
+                        for i in 0..pairs {
                             y0[i] = x0[i] * cos[i] - x1[i] * sin[i];
                             y1[i] = x1[i] * cos[i] + x0[i] * sin[i];
                         }
@@ -76,23 +94,5 @@ impl Turn {
                 }
             },
         );
-        Ok(y)
-    }
-}
-
-impl CustomOp1 for Turn {
-    fn name(&self) -> &'static str {
-        "rope"
-    }
-
-    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        for_dtype!(x.dtype(), T => Ok(output(self.turn::<T>(slice(x, layout)?, layout.shape())?, layout.shape())))
-    }
-
-    fn bwd(&self, x: &Tensor, _y: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        let back = Turn { rope: self.rope.clone(), starts: self.starts.clone(), sign: -self.sign };
-        for_dtype!(x.dtype(), T => with_values::<T, _>(grad, |g| {
-            Ok(Some(Tensor::from_vec(back.turn::<T>(g, x.shape())?, x.shape(), x.device())?))
-        }))
     }
 }

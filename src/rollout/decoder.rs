@@ -1,7 +1,7 @@
 //! A model that reads on where it stopped, for a batch that shrinks.
 
 use anyhow::Result;
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 use crate::models::Network;
 use crate::nn::KvCache;
@@ -32,7 +32,8 @@ impl<'a> Decoder<'a> {
         let hidden = hidden.flatten_to(1)?.index_select(&last, 0)?;
         let logits = network.logits(&hidden)?;
         let vocabulary = logits.dim(1)?;
-        Ok(Self { network, cache: cache.select(&rows), logits: logits.flatten_all()?.to_vec1()?, vocabulary })
+        let logits = logits.flatten_all()?.to_dtype(DType::F32)?.to_vec1()?;
+        Ok(Self { network, cache: cache.select(&rows), logits, vocabulary })
     }
 
     pub fn vocabulary(&self) -> usize {
@@ -56,7 +57,8 @@ impl<'a> Decoder<'a> {
         let ids = Tensor::from_slice(tokens, (tokens.len(), 1), &Device::Cpu)?;
         let hidden = self.network.hidden(&ids, Some(&mut self.cache))?;
         self.cache.advance(std::iter::repeat_n(1, tokens.len()));
-        self.logits = self.network.logits(&hidden.flatten_to(1)?)?.flatten_all()?.to_vec1()?;
+        let logits = self.network.logits(&hidden.flatten_to(1)?)?.flatten_all()?;
+        self.logits = logits.to_dtype(DType::F32)?.to_vec1()?;
         Ok(())
     }
 }

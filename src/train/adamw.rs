@@ -1,14 +1,14 @@
 //! AdamW (Loshchilov, Hutter 2019, arXiv:1711.05101), fused and in place, with a state that can be saved.
 
-use std::cell::RefCell;
 use std::collections::HashMap;
 
 use anyhow::{Context, Result, ensure};
-use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Tensor, WithDType};
+use candle_core::{DType, Device, Tensor, Var};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::Gradient;
-use crate::nn::Params;
+use crate::nn::{Params, with_values, with_values_mut};
 use crate::simd;
 
 /// AdamW's constants.
@@ -26,19 +26,33 @@ impl Default for AdamWConfig {
     }
 }
 
-/// The optimizer's state: two moments of every variable, in the order of their names.
+/// The optimizer's state: two moments of every variable, in the order of their names, and a master copy in f32 of
+/// every variable that is kept in less.
 pub struct AdamW {
     config: AdamWConfig,
     steps: u32,
-    moments: Vec<(String, Vec<f32>, Vec<f32>)>,
+    states: Vec<State>,
+}
+
+struct State {
+    name: String,
+    m: Tensor,
+    v: Tensor,
+    /// The variable is this, rounded.
+    master: Option<Tensor>,
 }
 
 impl AdamW {
-    pub fn new(params: &Params, config: AdamWConfig) -> Self {
-        let zeros = |n: usize| vec![0f32; n];
-        let moments =
-            params.iter().map(|(name, var)| (name.to_string(), zeros(var.elem_count()), zeros(var.elem_count())));
-        Self { config, steps: 0, moments: moments.collect() }
+    pub fn new(params: &Params, config: AdamWConfig) -> Result<Self> {
+        let state = |(name, var): (&str, &Var)| -> Result<State> {
+            let zeros = || Tensor::zeros(var.shape(), DType::F32, var.device());
+            let master = match var.dtype() {
+                DType::F32 => None,
+                _ => Some(var.as_detached_tensor().to_dtype(DType::F32)?),
+            };
+            Ok(State { name: name.to_string(), m: zeros()?, v: zeros()?, master })
+        };
+        Ok(Self { config, steps: 0, states: params.iter().map(state).collect::<Result<_>>()? })
     }
 
     /// Moves every variable against its gradient.
@@ -52,41 +66,56 @@ impl AdamW {
             decay: (1.0 - learning_rate * weight_decay) as f32,
             rate: (learning_rate / (1.0 - beta1.powi(self.steps as i32))) as f32,
             correction2: (1.0 / (1.0 - beta2.powi(self.steps as i32)).sqrt()) as f32,
+            scale: gradient.scale() as f32,
         };
-        for (((_, var), grad), (_, m, v)) in params.iter().zip(gradient.values()).zip(&mut self.moments) {
-            var.inplace_op1(&InPlace { update, state: RefCell::new((grad, m, v)) })?;
+        for (((_, var), grad), state) in params.iter().zip(gradient.values()).zip(&self.states) {
+            match &state.master {
+                None => update.apply(var, grad, state)?,
+                Some(master) => {
+                    update.apply(master, grad, state)?;
+                    var.set(&master.to_dtype(var.dtype())?)?;
+                }
+            }
         }
         Ok(())
     }
 
-    /// The state as tensors, to be written beside the variables.
+    /// The bytes that moments and master copies take.
+    pub fn bytes(&self) -> usize {
+        self.tensors().map(|(_, tensor)| 4 * tensor.elem_count()).sum()
+    }
+
+    /// The state as tensors, to be written beside the variables. They share the state's memory.
     pub fn state(&self) -> Result<HashMap<String, Tensor>> {
-        let mut state = HashMap::new();
-        for (name, m, v) in &self.moments {
-            state.insert(format!("adamw.m.{name}"), Tensor::from_slice(m, m.len(), &Device::Cpu)?);
-            state.insert(format!("adamw.v.{name}"), Tensor::from_slice(v, v.len(), &Device::Cpu)?);
-        }
+        let mut state: HashMap<_, _> = self.tensors().map(|(name, tensor)| (name, tensor.clone())).collect();
         state.insert("adamw.steps".into(), Tensor::new(&[self.steps], &Device::Cpu)?);
         Ok(state)
     }
 
     /// Takes back what [`AdamW::state`] gave.
     pub fn restore(&mut self, state: &HashMap<String, Tensor>) -> Result<()> {
-        let get = |name: String| state.get(&name).with_context(|| format!("{name} is missing"));
-        for (name, m, v) in &mut self.moments {
-            for (kind, values) in [("m", m), ("v", v)] {
-                let saved = get(format!("adamw.{kind}.{name}"))?.to_vec1::<f32>()?;
-                ensure!(
-                    saved.len() == values.len(),
-                    "adamw.{kind}.{name} has {} values, not {}",
-                    saved.len(),
-                    values.len()
-                );
-                *values = saved;
-            }
+        let get = |name: &str| state.get(name).with_context(|| format!("{name} is missing"));
+        for (name, tensor) in self.tensors() {
+            let saved = get(&name)?;
+            ensure!(
+                saved.elem_count() == tensor.elem_count() && saved.dtype() == DType::F32,
+                "{name} has {} values of {:?}, not {} of F32",
+                saved.elem_count(),
+                saved.dtype(),
+                tensor.elem_count()
+            );
+            with_values::<f32, _>(saved, |saved| with_values_mut(tensor, |values| values.copy_from_slice(saved)))?;
         }
-        self.steps = get("adamw.steps".into())?.to_vec1::<u32>()?[0];
+        self.steps = get("adamw.steps")?.to_vec1::<u32>()?[0];
         Ok(())
+    }
+
+    fn tensors(&self) -> impl Iterator<Item = (String, &Tensor)> {
+        self.states.iter().flat_map(|state| {
+            let State { name, m, v, master } = state;
+            let master = master.iter().map(move |master| (format!("adamw.master.{name}"), master));
+            [(format!("adamw.m.{name}"), m), (format!("adamw.v.{name}"), v)].into_iter().chain(master)
+        })
     }
 }
 
@@ -98,37 +127,43 @@ struct Update {
     decay: f32,
     rate: f32,
     correction2: f32,
+    scale: f32,
 }
 
-/// One variable's update. candle hands out the variable's memory only through an operation.
-struct InPlace<'a> {
-    update: Update,
-    state: RefCell<(&'a Vec<f32>, &'a mut Vec<f32>, &'a mut Vec<f32>)>,
-}
+/// Values in a piece of work.
+const PIECE: usize = 1 << 14;
 
-impl InplaceOp1 for InPlace<'_> {
-    fn name(&self) -> &'static str {
-        "adamw"
+impl Update {
+    /// Moves `w` in place.
+    fn apply(&self, w: &Tensor, grad: &Tensor, state: &State) -> candle_core::Result<()> {
+        with_values::<f32, _>(grad, |g| {
+            with_values_mut(w, |w| {
+                with_values_mut(&state.m, |m| {
+                    with_values_mut(&state.v, |v| {
+                        let pieces = w.par_chunks_mut(PIECE).zip(g.par_chunks(PIECE));
+                        let pieces = pieces.zip(m.par_chunks_mut(PIECE)).zip(v.par_chunks_mut(PIECE));
+                        pieces.for_each(|(((w, g), m), v)| self.piece(w, g, m, v));
+                    })
+                })
+            })
+            .and_then(|inner| inner.and_then(|inner| inner))
+        })
     }
 
-    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> candle_core::Result<()> {
-        let Some((start, end)) = layout.contiguous_offsets() else { candle_core::bail!("a variable is contiguous") };
-        let CpuStorage::F32(values) = storage else { candle_core::bail!("variables are trained in {:?}", f32::DTYPE) };
-        let mut state = self.state.borrow_mut();
-        let (grad, m, v) = &mut *state;
-        let Update { beta1, beta2, eps, decay, rate, correction2 } = self.update;
+    fn piece(&self, w: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32]) {
+        let Update { beta1, beta2, eps, decay, rate, correction2, scale } = *self;
+        let n = w.len();
         simd::dispatch(
             #[inline(always)]
             || {
-                let n = end - start;
-                let (w, g, m, v) = (&mut values[start..end], &grad[..n], &mut m[..n], &mut v[..n]);
+                let (g, m, v) = (&g[..n], &mut m[..n], &mut v[..n]);
                 for i in 0..n {
-                    m[i] = beta1 * m[i] + (1.0 - beta1) * g[i];
-                    v[i] = beta2 * v[i] + (1.0 - beta2) * g[i] * g[i];
+                    let g = scale * g[i];
+                    m[i] = beta1 * m[i] + (1.0 - beta1) * g;
+                    v[i] = beta2 * v[i] + (1.0 - beta2) * g * g;
                     w[i] = decay * w[i] - rate * m[i] / (v[i].sqrt() * correction2 + eps);
                 }
             },
         );
-        Ok(())
     }
 }

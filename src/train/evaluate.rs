@@ -7,7 +7,6 @@ use std::time::Instant;
 use anyhow::Result;
 
 use super::Sequences;
-use super::sequences::numbers;
 use crate::metrics::{mean, sd};
 use crate::models::Network;
 use crate::nn;
@@ -115,8 +114,8 @@ impl Measured {
         let flat: Vec<u32> = tokens.concat();
         self.kl += nn::kl_to(&own, &init)?.iter().sum::<f64>();
         self.entropy += nn::entropies(&own)?.iter().sum::<f64>();
-        let log_probs = numbers(&nn::token_log_probs(&own, &flat)?)?;
-        let reference = numbers(&nn::token_log_probs(&init, &flat)?)?;
+        let log_probs = nn::log_probs_of(&own, &flat)?;
+        let reference = nn::log_probs_of(&init, &flat)?;
         for (p, r) in log_probs.iter().zip(&reference) {
             // k1 = log p/r and k3 = r/p − 1 − log r/p (Schulman 2020).
             self.k1 += p - r;

@@ -1,76 +1,123 @@
-//! Gradients of all variables as plain numbers: summed over microbatches, measured, clipped.
+//! Gradients of all variables: taken, summed over microbatches, measured, clipped.
 
 use anyhow::{Context, Result, ensure};
-use candle_core::backprop::GradStore;
+use candle_core::{DType, Tensor};
+use rayon::prelude::*;
 
-use crate::nn::Params;
+use crate::nn::{Params, with_values, with_values_mut};
+use crate::simd::{self, Real};
 
 /// A gradient, or a sum of them, in the order of the variables' names.
 #[derive(Debug, Clone)]
 pub struct Gradient {
-    values: Vec<Vec<f32>>,
+    values: Vec<Tensor>,
+    /// What the values are to be multiplied by.
+    scale: f64,
+    /// The squared norm of the values, where it is known.
+    squared_norm: Option<f64>,
     microbatches: usize,
     sum_of_squared_norms: f64,
 }
 
 impl Gradient {
-    pub fn zeros(params: &Params) -> Self {
-        let values = params.iter().map(|(_, var)| vec![0.0; var.elem_count()]).collect();
-        Self { values, microbatches: 0, sum_of_squared_norms: 0.0 }
-    }
-
-    /// Adds the gradient of one microbatch.
+    /// The gradient of a loss: goes back from it and takes what reached the variables.
     ///
     /// # Errors
     /// A variable that the loss does not reach, and a gradient that is not a number; it is named.
-    pub fn add(&mut self, params: &Params, grads: &GradStore) -> Result<()> {
-        let mut squared = 0.0;
-        for ((name, var), sum) in params.iter().zip(&mut self.values) {
-            let grad = grads.get(var).with_context(|| format!("the loss gives {name} no gradient"))?;
-            let grad = grad.flatten_all()?.to_vec1::<f32>()?;
-            let mut own = 0.0;
-            for (sum, &g) in sum.iter_mut().zip(&grad) {
-                *sum += g;
-                own += f64::from(g) * f64::from(g);
-            }
+    pub fn of(loss: &Tensor, params: &Params) -> Result<Self> {
+        loss.backward()?;
+        let (mut values, mut squared_norm) = (Vec::new(), 0.0);
+        for (name, sum) in params.gradients() {
+            let value = sum.take().with_context(|| format!("the loss gives {name} no gradient"))?;
+            let own = squared_norm_of(&value)?;
             ensure!(own.is_finite(), "the gradient of {name} is not a number");
-            squared += own;
+            squared_norm += own;
+            values.push(value);
         }
-        self.microbatches += 1;
-        self.sum_of_squared_norms += squared;
+        let squared = Some(squared_norm);
+        Ok(Self { values, scale: 1.0, squared_norm: squared, microbatches: 1, sum_of_squared_norms: squared_norm })
+    }
+
+    /// Adds the gradient of another microbatch; neither has been scaled.
+    pub fn add(&mut self, other: Gradient) -> Result<()> {
+        ensure!(self.scale == 1.0 && other.scale == 1.0, "a gradient that was scaled cannot be added to");
+        for (sum, value) in self.values.iter().zip(&other.values) {
+            add(sum, value)?;
+        }
+        self.squared_norm = None;
+        self.microbatches += other.microbatches;
+        self.sum_of_squared_norms += other.sum_of_squared_norms;
         Ok(())
     }
 
     /// Turns the sum into the mean over microbatches and returns the unbiased estimate of
     /// E‖g − E g‖² of one microbatch, Σ‖g_i − ḡ‖²/(m − 1); none for fewer than two.
-    pub fn into_mean(&mut self) -> Option<f64> {
-        let m = self.microbatches as f64;
-        for value in self.values.iter_mut().flatten() {
-            *value /= m as f32;
+    pub fn into_mean(&mut self) -> Result<Option<f64>> {
+        if self.microbatches < 2 {
+            return Ok(None);
         }
-        (self.microbatches > 1).then(|| {
-            let mean_square = self.norm().powi(2);
-            ((self.sum_of_squared_norms - m * mean_square) / (m - 1.0)).max(0.0)
-        })
+        let m = self.microbatches as f64;
+        self.scale /= m;
+        let mean_square = self.norm()?.powi(2);
+        Ok(Some(((self.sum_of_squared_norms - m * mean_square) / (m - 1.0)).max(0.0)))
     }
 
     /// The Euclidean norm over all variables.
-    pub fn norm(&self) -> f64 {
-        self.values.iter().flatten().map(|&g| f64::from(g) * f64::from(g)).sum::<f64>().sqrt()
+    pub fn norm(&mut self) -> Result<f64> {
+        let squared = match self.squared_norm {
+            Some(squared) => squared,
+            None => self.values.iter().map(squared_norm_of).sum::<Result<f64>>()?,
+        };
+        self.squared_norm = Some(squared);
+        Ok(squared.sqrt() * self.scale)
     }
 
-    /// Scales down to the norm `max`, if it is longer.
-    pub fn clip(&mut self, max: f64) {
-        let norm = self.norm();
+    /// Scales down to the norm `max`, if it is longer; returns the norm from before.
+    pub fn clip(&mut self, max: f64) -> Result<f64> {
+        let norm = self.norm()?;
         if norm > max {
-            let scale = (max / norm) as f32;
-            for value in self.values.iter_mut().flatten() {
-                *value *= scale;
-            }
+            self.scale *= max / norm;
         }
+        Ok(norm)
     }
 
-    pub fn values(&self) -> &[Vec<f32>] {
+    /// One tensor a variable, in f32 (f64 for variables in f64), to be multiplied by [`Gradient::scale`].
+    pub fn values(&self) -> &[Tensor] {
         &self.values
     }
+
+    pub fn scale(&self) -> f64 {
+        self.scale
+    }
+}
+
+/// Values in a piece of work; a constant, so that sums have the same bits for any number of threads.
+const PIECE: usize = 1 << 14;
+
+fn squared_norm_of(x: &Tensor) -> Result<f64> {
+    fn of<T: Real>(x: &[T]) -> f64 {
+        let piece = |x: &[T]| {
+            simd::dispatch(
+                #[inline(always)]
+                || simd::sum([x], |[x]| x * x).into_f64(),
+            )
+        };
+        x.par_chunks(PIECE).map(piece).collect::<Vec<_>>().into_iter().sum()
+    }
+    Ok(match x.dtype() {
+        DType::F64 => with_values::<f64, _>(x, |x| Ok(of(x)))?,
+        _ => with_values::<f32, _>(x, |x| Ok(of(x)))?,
+    })
+}
+
+/// a += b.
+fn add(a: &Tensor, b: &Tensor) -> Result<()> {
+    with_values::<f32, _>(b, |b| {
+        with_values_mut(a, |a: &mut [f32]| {
+            a.par_chunks_mut(PIECE).zip(b.par_chunks(PIECE)).for_each(|(a, b)| {
+                a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
+            })
+        })
+    })?;
+    Ok(())
 }

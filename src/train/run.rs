@@ -55,8 +55,8 @@ impl RunSpec {
             method,
             seed,
             config,
-            initial: models.initial.params.digest()?,
-            target: models.target.params.digest()?,
+            initial: models.initial.digest()?,
+            target: models.target.digest()?,
             algorithm: ALGORITHM.to_string(),
         })
     }
@@ -109,8 +109,8 @@ impl Run {
             progress.inc(self.spec.config.steps);
             return Ok(());
         }
-        ensure!(self.spec.initial == models.initial.params.digest()?, "{name}: π_init is not the model of the spec");
-        ensure!(self.spec.target == models.target.params.digest()?, "{name}: the target is not the model of the spec");
+        ensure!(self.spec.initial == models.initial.digest()?, "{name}: π_init is not the model of the spec");
+        ensure!(self.spec.target == models.target.digest()?, "{name}: the target is not the model of the spec");
         self.folder.create()?;
         let _lock = self.folder.lock()?;
         self.write_spec()?;
@@ -165,7 +165,7 @@ impl Run {
                 from = step;
             }
         }
-        let weights = trainer.policy.params.digest()?;
+        let weights = trainer.policy.digest()?;
         self.folder
             .write_text(DONE, &(serde_json::json!({"steps": config.steps, "weights": weights}).to_string() + "\n"))
     }

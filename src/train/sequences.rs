@@ -4,7 +4,6 @@ use anyhow::{Result, ensure};
 use candle_core::{Device, Tensor};
 
 use crate::models::Network;
-use crate::nn;
 
 /// A batch of sequences, padded on the right, of which only the response tokens count.
 pub struct Sequences {
@@ -60,12 +59,12 @@ impl Sequences {
 
     /// Hidden states that predict the response tokens, `[N, C]`.
     pub fn hidden(&self, network: &Network) -> candle_core::Result<Tensor> {
-        network.hidden(&self.ids, None)?.flatten_to(1)?.index_select(&self.places, 0)
+        network.hidden_at(&self.ids, &self.places)
     }
 
     /// log π of every response token, `[N]`, from their hidden states.
     pub fn log_probs(&self, network: &Network, hidden: &Tensor) -> candle_core::Result<Tensor> {
-        nn::token_log_probs(&network.logits(hidden)?, &self.tokens)
+        Ok(network.log_probs(hidden, &self.tokens)?.log_probs)
     }
 
     /// Values of all N tokens as one row a response.

@@ -101,11 +101,11 @@ impl<'a> Trainer<'a> {
             let width = policy.config.hidden_size();
             params.add_normal("value_head.weight", &[1, width], 1.0 / ((width + 1) as f32).sqrt(), seed)?;
             params.add_constant("value_head.bias", &[1], 0.0)?;
-            let tensor =
-                |name: &str| params.get(name).map(|var| var.as_tensor().clone()).context("the head was just added");
-            value_head = Some(Linear::new(&tensor("value_head.weight")?, Some(&tensor("value_head.bias")?))?);
+            let weights = params.weights(true);
+            let weight = weights.get("value_head.weight", &[1, width])?;
+            value_head = Some(Linear::new(weight, Some(weights.get("value_head.bias", &[1])?)));
         }
-        let optimizer = AdamW::new(&params, AdamWConfig::default());
+        let optimizer = AdamW::new(&params, AdamWConfig::default())?;
         Ok(Self { task, method, config, seed, policy, reference, target, value_head, params, optimizer, step: 0 })
     }
 
@@ -234,7 +234,7 @@ impl<'a> Trainer<'a> {
 
     fn ppo(&mut self, batch: &Batch, ppo: &Ppo, learning_rate: f64) -> Result<Update> {
         let value_head = self.value_head.clone().context("PPO has a value head")?;
-        let value_of = |hidden: &Tensor| value_head.forward(hidden)?.squeeze(1);
+        let value_of = |hidden: &Tensor| value_head.apply(hidden)?.squeeze(1);
         let old_log_probs = policy_log_probs(batch)?;
         let all = Sequences::new(&pairs(&batch.prompts, &batch.tokens, self.config.responses))?;
         let old_values = all.by_response(&numbers(&value_of(&all.hidden(&self.policy.frozen()?)?)?)?);
@@ -260,7 +260,7 @@ impl<'a> Trainer<'a> {
                     ppo.clip,
                 )?;
                 let value = value_loss(
-                    &value_of(hidden)?,
+                    &value_of(hidden)?.to_dtype(log_probs.dtype())?,
                     &old_values[rows.clone()].concat(),
                     &returns[rows].concat(),
                     ppo.value_clip,
@@ -284,24 +284,30 @@ impl<'a> Trainer<'a> {
         let k = self.config.responses;
         let size = batch.responses.len() / self.config.microbatches;
         let all = pairs(&batch.prompts, &batch.tokens, k);
-        let mut gradient = Gradient::zeros(&self.params);
+        let mut gradient: Option<Gradient> = None;
         let (mut total, mut all_log_probs, mut tokens_trained) = (0.0, Vec::new(), 0);
         for start in (0..batch.responses.len()).step_by(size) {
             let rows = start..start + size;
             let sequences = Sequences::new(&all[rows.clone()])?;
+            let batch = self.step * self.config.microbatches as u64 + (start / size) as u64;
+            self.policy.set_dropout_batch(batch);
             let hidden = sequences.hidden(&self.policy.network)?;
             let log_probs = sequences.log_probs(&self.policy.network, &hidden)?;
             let loss = loss(&sequences, &hidden, &log_probs, rows)?;
             let value = loss.to_dtype(DType::F64)?.to_scalar::<f64>()?;
             ensure!(value.is_finite(), "the loss is not a number: {value}");
-            gradient.add(&self.params, &loss.backward()?)?;
+            let part = Gradient::of(&loss, &self.params)?;
+            match &mut gradient {
+                Some(sum) => sum.add(part)?,
+                None => gradient = Some(part),
+            }
             total += value;
             all_log_probs.extend(numbers(&log_probs)?);
             tokens_trained += sequences.read_count();
         }
-        let variance = gradient.into_mean();
-        let norm = gradient.norm();
-        gradient.clip(self.config.max_gradient_norm);
+        let mut gradient = gradient.context("a pass has a microbatch")?;
+        let variance = gradient.into_mean()?;
+        let norm = gradient.clip(self.config.max_gradient_norm)?;
         self.optimizer.step(&self.params, &gradient, learning_rate)?;
         Ok(Update {
             loss: total / self.config.microbatches as f64,

@@ -36,19 +36,19 @@ pub fn train_supervised(
     label: &str,
     example: impl Fn(u64) -> (Vec<u32>, Vec<u32>),
 ) -> Result<f64> {
-    let mut optimizer = AdamW::new(&model.params, AdamWConfig { weight_decay: 0.01, ..Default::default() });
+    let mut optimizer = AdamW::new(&model.params, AdamWConfig { weight_decay: 0.01, ..Default::default() })?;
     let progress = Progress::new(label, config.steps as u64);
     let (mut last, mut counted) = (0.0, 0);
     for step in 0..config.steps {
         let examples: Vec<_> = (0..config.batch).map(|i| example((step * config.batch + i) as u64)).collect();
         let pairs: Vec<_> = examples.iter().map(|(p, r)| (&p[..], &r[..])).collect();
         let sequences = Sequences::new(&pairs)?;
+        model.set_dropout_batch(step as u64);
         let log_probs = sequences.log_probs(&model.network, &sequences.hidden(&model.network)?)?;
         // Per token, so that long demonstrations weigh as they would in pretraining.
         let loss = maximum_likelihood_loss(&log_probs, sequences.token_count())?;
-        let mut gradient = Gradient::zeros(&model.params);
-        gradient.add(&model.params, &loss.backward()?).with_context(|| format!("{label}, step {step}"))?;
-        gradient.clip(1.0);
+        let mut gradient = Gradient::of(&loss, &model.params).with_context(|| format!("{label}, step {step}"))?;
+        gradient.clip(1.0)?;
         optimizer.step(&model.params, &gradient, config.rate(step))?;
         let loss = f64::from(loss.to_scalar::<f32>()?);
         if step >= config.steps - config.steps.div_ceil(10) {

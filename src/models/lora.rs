@@ -1,0 +1,235 @@
+//! Models of which only low-rank adapters are trained, in PEFT's layout (Hu et al. 2021, arXiv:2106.09685).
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use candle_core::{DType, Device, Tensor};
+use serde_json::{Map, Value, json};
+
+use super::LanguageModel;
+use crate::nn::{Adapters, DropoutClock, LinearShape, Params, Weights};
+
+/// Which linear maps get an adapter, and of what kind.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LoraConfig {
+    pub rank: usize,
+    /// The adapter's product is multiplied by `alpha / rank`.
+    pub alpha: f64,
+    /// The share of an adapter's inputs that is dropped while training.
+    pub dropout: f64,
+    /// The last parts of the names of linear maps: `q_proj`, or `self_attn.q_proj`.
+    pub targets: Vec<String>,
+}
+
+impl LoraConfig {
+    fn scale(&self) -> f64 {
+        self.alpha / self.rank as f64
+    }
+
+    fn is_target(&self, name: &str) -> bool {
+        self.targets.iter().any(|target| name == target || name.ends_with(&format!(".{target}")))
+    }
+
+    fn check(&self, linears: &[LinearShape]) -> Result<()> {
+        ensure!(self.rank > 0, "an adapter's rank is at least 1");
+        ensure!((0.0..1.0).contains(&self.dropout), "lora_dropout lies in [0, 1): {}", self.dropout);
+        for target in &self.targets {
+            let one = Self { targets: vec![target.clone()], ..self.clone() };
+            ensure!(
+                linears.iter().any(|linear| one.is_target(&linear.name)),
+                "no linear map of the model is named {target}; there are {}",
+                last_parts(linears)
+            );
+        }
+        ensure!(!self.targets.is_empty(), "adapters need a target; there are {}", last_parts(linears));
+        Ok(())
+    }
+}
+
+fn last_parts(linears: &[LinearShape]) -> String {
+    let mut parts: Vec<&str> = linears.iter().filter_map(|linear| linear.name.rsplit('.').next()).collect();
+    parts.sort_unstable();
+    parts.dedup();
+    parts.join(", ")
+}
+
+/// What adapters stand beside. A clone shares the weights.
+#[derive(Clone)]
+pub(super) struct Adapted {
+    pub base: Params,
+    lora: LoraConfig,
+    clock: DropoutClock,
+}
+
+impl Adapted {
+    pub fn weights(&self, adapters: &Params, trained: bool) -> Weights {
+        let dropout = (trained && self.lora.dropout > 0.0).then(|| (self.lora.dropout, self.clock.clone()));
+        let adapters = Adapters { weights: adapters.weights(trained), scale: self.lora.scale(), dropout };
+        self.base.weights(false).with_adapters(adapters)
+    }
+
+    pub fn to_dtype(&self, dtype: DType) -> Result<Self> {
+        Ok(Self { base: self.base.copy(dtype)?, ..self.clone() })
+    }
+}
+
+const CONFIG: &str = "adapter_config.json";
+const WEIGHTS: &str = "adapter_model.safetensors";
+/// What PEFT puts before the names of the model.
+const PREFIX: &str = "base_model.model.";
+
+impl LanguageModel {
+    /// This model with fresh adapters, which alone are trained; at first they add nothing. The weights are shared with
+    /// this model, which must not be trained any more.
+    ///
+    /// # Errors
+    /// A target that no linear map of the model has, a rank of zero, adapters on adapters.
+    pub fn with_lora(&self, lora: &LoraConfig, seed: u64) -> Result<Self> {
+        let linears = self.network.linears();
+        lora.check(linears)?;
+        let mut adapters = Params::default();
+        for linear in linears.iter().filter(|linear| lora.is_target(&linear.name)) {
+            let LinearShape { name, input, output, .. } = linear;
+            // The variance of PEFT's initial values, which are uniform.
+            let sd = (1.0 / (3.0 * *input as f32)).sqrt();
+            adapters.add_normal(&format!("{name}.lora_A.weight"), &[lora.rank, *input], sd, seed)?;
+            adapters.add_constant(&format!("{name}.lora_B.weight"), &[*output, lora.rank], 0.0)?;
+        }
+        self.with_adapters(lora, adapters, seed)
+    }
+
+    fn with_adapters(&self, lora: &LoraConfig, adapters: Params, seed: u64) -> Result<Self> {
+        ensure!(self.adapted.is_none(), "the model has adapters already; merge them first");
+        let adapted = Adapted { base: self.params.clone(), lora: lora.clone(), clock: DropoutClock::new(seed) };
+        Self::build(self.config.clone(), adapters, Some(adapted))
+    }
+
+    /// From here on the adapters' dropout masks are those of batch `count`.
+    pub fn set_dropout_batch(&self, count: u64) {
+        if let Some(adapted) = &self.adapted {
+            adapted.clock.set(count);
+        }
+    }
+
+    /// A model of its own whose weights hold what the adapters add.
+    ///
+    /// # Errors
+    /// There are no adapters.
+    pub fn merged(&self) -> Result<Self> {
+        let Some(Adapted { base, lora, .. }) = &self.adapted else { bail!("the model has no adapters to merge") };
+        let mut tensors: BTreeMap<String, Tensor> = base.tensors().into_iter().collect();
+        for LinearShape { name, fan_in_fan_out, .. } in self.network.linears() {
+            let get =
+                |part: &str| self.params.get(&format!("{name}.{part}.weight")).map(|var| var.as_detached_tensor());
+            let (Some(a), Some(b)) = (get("lora_A"), get("lora_B")) else { continue };
+            let delta = (b.matmul(&a)? * lora.scale())?;
+            let delta = if *fan_in_fan_out { delta.t()?.contiguous()? } else { delta };
+            let weight = tensors.get_mut(&format!("{name}.weight")).context("an adapter stands beside a weight")?;
+            // The sum is rounded once.
+            *weight = (weight.to_dtype(delta.dtype())? + delta)?.to_dtype(weight.dtype())?;
+        }
+        Self::from_params(self.config.clone(), Params::from_tensors(tensors)?)
+    }
+
+    /// Writes the adapters alone, as PEFT does: `adapter_config.json` and `adapter_model.safetensors`. `base` is the name
+    /// of the repository or folder that the other weights come from.
+    pub fn save_adapters(&self, folder: &Path, base: &str) -> Result<()> {
+        let Some(Adapted { lora, .. }) = &self.adapted else { bail!("the model has no adapters to save") };
+        fs::create_dir_all(folder).with_context(|| format!("{}: cannot be made", folder.display()))?;
+        let fan_in_fan_out = self.network.linears().iter().any(|l| l.fan_in_fan_out && lora.is_target(&l.name));
+        let config = json!({
+            "peft_type": "LORA",
+            "task_type": "CAUSAL_LM",
+            "base_model_name_or_path": base,
+            "r": lora.rank,
+            "lora_alpha": lora.alpha,
+            "lora_dropout": lora.dropout,
+            "target_modules": lora.targets,
+            "fan_in_fan_out": fan_in_fan_out,
+            "bias": "none",
+            "inference_mode": true,
+        });
+        let path = folder.join(CONFIG);
+        fs::write(&path, serde_json::to_string_pretty(&config)? + "\n")
+            .with_context(|| format!("{}: cannot be written", path.display()))?;
+        let tensors: HashMap<String, Tensor> =
+            self.params.tensors().into_iter().map(|(name, tensor)| (format!("{PREFIX}{name}"), tensor)).collect();
+        let path = folder.join(WEIGHTS);
+        candle_core::safetensors::save(&tensors, &path)
+            .with_context(|| format!("{}: cannot be written", path.display()))
+    }
+
+    /// This model with the adapters of a folder that PEFT or [`LanguageModel::save_adapters`] wrote.
+    ///
+    /// # Errors
+    /// A file that cannot be read, a field of the configuration that is not honoured, adapters that do not fit: named.
+    pub fn with_saved_adapters(&self, folder: &Path, seed: u64) -> Result<Self> {
+        let path = folder.join(CONFIG);
+        let text = fs::read_to_string(&path).with_context(|| format!("{}: cannot be read", path.display()))?;
+        let fields: Map<String, Value> =
+            serde_json::from_str(&text).with_context(|| format!("{}: not a JSON object", path.display()))?;
+        let lora = read_config(&fields).with_context(|| format!("{}", path.display()))?;
+        lora.check(self.network.linears()).with_context(|| format!("{}", path.display()))?;
+        let path = folder.join(WEIGHTS);
+        let tensors = candle_core::safetensors::load(&path, &Device::Cpu)
+            .with_context(|| format!("{}: not a readable safetensors file", path.display()))?;
+        let adapters = tensors.into_iter().map(|(name, tensor)| {
+            let Some(short) = name.strip_prefix(PREFIX) else { bail!("tensor {name} does not begin with {PREFIX}") };
+            Ok((short.to_string(), tensor.to_dtype(DType::F32)?))
+        });
+        let adapters = adapters.collect::<Result<Vec<_>>>().with_context(|| format!("{}", path.display()))?;
+        let adapters = Params::from_tensors(adapters)?;
+        for linear in self.network.linears().iter().filter(|linear| lora.is_target(&linear.name)) {
+            let name = format!("{}.lora_A.weight", linear.name);
+            ensure!(adapters.get(&name).is_some(), "{}: tensor {PREFIX}{name} is missing", path.display());
+        }
+        self.with_adapters(&lora, adapters, seed).with_context(|| format!("{}", path.display()))
+    }
+}
+
+/// Fields that say nothing of what the adapters compute.
+const INERT: [&str; 11] = [
+    "auto_mapping",
+    "base_model_name_or_path",
+    "ensure_weight_tying",
+    "fan_in_fan_out",
+    "inference_mode",
+    "init_lora_weights",
+    "megatron_core",
+    "peft_version",
+    "qalora_group_size",
+    "revision",
+    "task_type",
+];
+
+/// Fields that are honoured; every other one must be absent, null, false, or empty.
+const HONOURED: [&str; 4] = ["r", "lora_alpha", "lora_dropout", "target_modules"];
+
+fn read_config(fields: &Map<String, Value>) -> Result<LoraConfig> {
+    for (name, value) in fields {
+        let neutral = match value {
+            Value::Null | Value::Bool(false) => true,
+            Value::Object(fields) => fields.is_empty(),
+            Value::Array(values) => values.is_empty(),
+            Value::String(text) => matches!((name.as_str(), text.as_str()), ("bias", "none") | ("peft_type", "LORA")),
+            _ => false,
+        };
+        let known = INERT.contains(&name.as_str()) || HONOURED.contains(&name.as_str());
+        ensure!(neutral || known, "the field {name} has the value {value}, which is not honoured");
+    }
+    let number = |name: &str| {
+        let value = fields.get(name).with_context(|| format!("the field {name} is missing"))?;
+        value.as_f64().with_context(|| format!("the field {name} is not a number: {value}"))
+    };
+    let targets = fields.get("target_modules").and_then(Value::as_array);
+    let targets = targets.context("the field target_modules is not a list of names")?;
+    let names: Option<Vec<String>> = targets.iter().map(|target| target.as_str().map(str::to_string)).collect();
+    Ok(LoraConfig {
+        rank: number("r")? as usize,
+        alpha: number("lora_alpha")?,
+        dropout: number("lora_dropout")?,
+        targets: names.context("the field target_modules is not a list of names")?,
+    })
+}

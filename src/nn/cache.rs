@@ -1,0 +1,162 @@
+//! The cache with which a model continues where it stopped.
+
+use candle_core::{Result, Tensor};
+use rayon::prelude::*;
+
+use super::Heads;
+use super::kernel::with_values;
+use crate::simd::{self, Real};
+
+/// The keys and values of every layer for a batch of sequences of different lengths, in f32 on the CPU.
+#[derive(Debug, Clone)]
+pub struct KvCache {
+    heads: Heads,
+    capacity: usize,
+    /// Tokens held of each row.
+    lengths: Vec<usize>,
+    /// A layer's keys, transposed, `[B, kv_heads · head_dim, capacity]`, and its values,
+    /// `[B, capacity, kv_heads · head_dim]`.
+    layers: Vec<(Vec<f32>, Vec<f32>)>,
+}
+
+impl KvCache {
+    /// An empty cache for `batch` rows of up to `capacity` tokens.
+    pub fn new(layers: usize, heads: Heads, batch: usize, capacity: usize) -> Self {
+        let capacity = capacity.next_multiple_of(BLOCK);
+        let size = batch * capacity * heads.kv * heads.dim;
+        let layers = (0..layers).map(|_| (vec![0.0; size], vec![0.0; size])).collect();
+        Self { heads, capacity, lengths: vec![0; batch], layers }
+    }
+
+    /// The number of tokens that each row holds: the position of its next token.
+    pub fn lengths(&self) -> &[usize] {
+        &self.lengths
+    }
+
+    /// Stores the keys and values of T new tokens a row behind those it holds, and attends from the
+    /// new tokens to all of them. The lengths grow only by [`KvCache::advance`], after the last layer.
+    pub fn attend(&mut self, layer: usize, packed: &Tensor) -> Result<Tensor> {
+        let (heads, capacity) = (self.heads, self.capacity);
+        let (batch, time) = heads.check(packed.shape())?;
+        if batch != self.lengths.len() || self.lengths.iter().any(|n| n + time > capacity) {
+            candle_core::bail!(
+                "{batch} rows of {time} new tokens do not fit a cache of {} rows with {capacity} places, {:?} taken",
+                self.lengths.len(),
+                self.lengths
+            )
+        }
+        let (width, kv_width, out_width) = (heads.packed(), heads.kv * heads.dim, heads.width());
+        let mut out = vec![0f32; batch * time * out_width];
+        let (keys, values) = &mut self.layers[layer];
+        let room = capacity * kv_width;
+        with_values::<f32, _>(packed, |x| {
+            let rows = x.par_chunks_exact(time * width).zip(out.par_chunks_exact_mut(time * out_width));
+            let rows = rows.zip(keys.par_chunks_exact_mut(room).zip(values.par_chunks_exact_mut(room)));
+            rows.zip(&self.lengths).for_each(|(((x, out), (keys, values)), &start)| {
+                let mut p = vec![0f32; blocks(start + time - 1)];
+                for (t, row) in x.chunks_exact(width).enumerate() {
+                    for kv in 0..heads.kv {
+                        for (i, &k) in row[heads.key_at(kv)..][..heads.dim].iter().enumerate() {
+                            keys[(kv * heads.dim + i) * capacity + start + t] = k;
+                        }
+                        let v = &row[heads.value_at(kv)..][..heads.dim];
+                        values[(start + t) * kv_width + kv * heads.dim..][..heads.dim].copy_from_slice(v);
+                    }
+                }
+                simd::dispatch(
+                    #[inline(always)]
+                    || {
+                        for h in 0..heads.query {
+                            let offset = heads.kv_of(h) * heads.dim;
+                            for t in 0..time {
+                                let p = &mut p[..blocks(start + t)];
+                                let q = &x[t * width + heads.query_at(h)..][..heads.dim];
+                                probabilities(q, &keys[offset * capacity..], capacity, start + t + 1, p);
+                                let out = &mut out[t * out_width + h * heads.dim..][..heads.dim];
+                                mix(&p[..=start + t], &values[offset..], kv_width, out);
+                            }
+                        }
+                    },
+                );
+            });
+            Ok(())
+        })?;
+        Tensor::from_vec(out, (batch, time, out_width), packed.device())?.to_dtype(packed.dtype())
+    }
+
+    /// Counts `by[row]` of the tokens just stored as held; the rest was padding and will be overwritten.
+    pub fn advance(&mut self, by: impl IntoIterator<Item = usize>) {
+        for (length, by) in self.lengths.iter_mut().zip(by) {
+            *length += by;
+        }
+    }
+
+    /// The cache of the rows `rows`, in that order; a row may be dropped or appear more than once.
+    pub fn select(&self, rows: &[usize]) -> Self {
+        let room = self.capacity * self.heads.kv * self.heads.dim;
+        let copy = |from: &[f32]| -> Vec<f32> {
+            let mut to = Vec::with_capacity(rows.len() * room);
+            rows.iter().for_each(|&row| to.extend_from_slice(&from[row * room..(row + 1) * room]));
+            to
+        };
+        Self {
+            heads: self.heads,
+            capacity: self.capacity,
+            lengths: rows.iter().map(|&row| self.lengths[row]).collect(),
+            layers: self.layers.iter().map(|(keys, values)| (copy(keys), copy(values))).collect(),
+        }
+    }
+}
+
+/// Positions are worked on in blocks of so many: whole vector registers, with no loop for a remainder.
+const BLOCK: usize = 16;
+
+/// The number of positions 0 ..= t in whole blocks.
+#[inline(always)]
+fn blocks(t: usize) -> usize {
+    (t + 1).next_multiple_of(BLOCK)
+}
+
+/// softmax(q·k / sqrt(dim)) over the first `n` positions, in whole blocks: zero behind them.
+/// `keys` is transposed, `[dim, stride]`, so that the loop runs along positions and vectorises for any dim.
+#[inline(always)]
+fn probabilities<T: Real>(q: &[T], keys: &[T], stride: usize, n: usize, scores: &mut [T]) {
+    dots(q, keys, stride, scores);
+    scores[n..].fill(T::NEG_INFINITY);
+    let scale = T::ONE / T::of(q.len() as f64).sqrt();
+    let top = simd::max(scores);
+    for score in scores.iter_mut() {
+        *score = ((*score - top) * scale).exp();
+    }
+    let inverse = T::ONE / simd::sum([scores], |[x]| x);
+    for score in scores {
+        *score *= inverse;
+    }
+}
+
+/// out_s = Σ_i a_i m_is for a transposed `[dim, stride]` matrix m.
+#[inline(always)]
+fn dots<T: Real>(a: &[T], m: &[T], stride: usize, out: &mut [T]) {
+    out.fill(T::ZERO);
+    for (i, &a) in a.iter().enumerate() {
+        add_scaled(a, &m[i * stride..], out);
+    }
+}
+
+/// out += a · x, as long as `out` is.
+#[inline(always)]
+fn add_scaled<T: Real>(a: T, x: &[T], out: &mut [T]) {
+    let x = &x[..out.len()];
+    for (out, &x) in out.iter_mut().zip(x) {
+        *out += a * x;
+    }
+}
+
+/// out = Σ_s p_s · row s; rows are `stride` apart.
+#[inline(always)]
+fn mix<T: Real>(p: &[T], rows: &[T], stride: usize, out: &mut [T]) {
+    out.fill(T::ZERO);
+    for (s, &p) in p.iter().enumerate() {
+        add_scaled(p, &rows[s * stride..], out);
+    }
+}
