@@ -132,35 +132,25 @@ fn keep(
     alpha: f64,
     temperature: f64,
 ) -> Vec<u32> {
-    let mut exponents = vec![0.0; policy.len()];
+    // Relative to the largest of the heavy outcomes: f32 has its digits where the mass is.
     let (p, t) = (f64::from(policy[split.reference]), f64::from(target[split.reference]));
-    let reference = t + alpha * (p - t);
-    mix(&mut exponents, policy, target, alpha, split.least, reference);
-    // Relative to the largest: f32 has its digits where the mass is.
-    let top = f64::from(largest(&exponents));
-    mix(&mut exponents, policy, target, alpha, split.least, reference + top);
-    truncation.keep(&exponents, largest(&exponents), temperature)
-}
-
-fn largest(values: &[f32]) -> f32 {
-    simd::dispatch(
-        #[inline(always)]
-        || simd::max(values),
-    )
-}
-
-/// The exponents in q_α less `zero`: one formula for heavy and light outcomes, so that equal ones stay equal.
-fn mix(into: &mut [f32], policy: &[f32], target: &[f32], alpha: f64, least: [f64; 2], zero: f64) {
-    simd::dispatch(
+    let above = split.head.top(1.0, alpha) - alpha * split.reference_delta;
+    let zero = t + alpha * (p - t) + above.max(0.0);
+    let mut exponents = vec![0.0; policy.len()];
+    let [least_p, least_t] = split.least;
+    let top = simd::dispatch(
         #[inline(always)]
         || {
-            for (into, (&p, &t)) in into.iter_mut().zip(policy.iter().zip(target)) {
+            // One formula for heavy and light outcomes, so that equal ones stay equal.
+            for (exponent, (&p, &t)) in exponents.iter_mut().zip(policy.iter().zip(target)) {
                 let (p, t) = (f64::from(p), f64::from(t));
-                let exponent = (t + alpha * (p - t) - zero) as f32;
-                *into = if (p > least[0]) & (t > least[1]) { exponent } else { f32::NEG_INFINITY };
+                let mixed = (t + alpha * (p - t) - zero) as f32;
+                *exponent = if (p > least_p) & (t > least_t) { mixed } else { f32::NEG_INFINITY };
             }
+            simd::max(&exponents)
         },
     );
+    truncation.keep(&exponents, top, temperature)
 }
 
 /// A token of what was kept of q, and the log of its mass in q.

@@ -52,9 +52,9 @@ impl Truncation {
     ///
     /// ```
     /// use qstar::mixture::Truncation;
-    /// let nucleus = Truncation { top_p: Some(0.9), ..Truncation::NONE };
+    /// let nucleus = Truncation { top_p: Some(0.85), ..Truncation::NONE };
     /// assert_eq!(nucleus.kept(&[0.0, 4.0, 2.0, 3.0], 1.0)?, [1, 3]);
-    /// assert_eq!(nucleus.kept(&[0.0, 4.0, 2.0, 3.0], 3.0)?, [0, 1, 2, 3]);
+    /// assert_eq!(nucleus.kept(&[0.0, 4.0, 2.0, 3.0], 3.0)?, [1, 2, 3]);
     /// # anyhow::Ok(())
     /// ```
     pub fn kept(&self, logits: &[f32], temperature: f64) -> Result<Vec<u32>> {
