@@ -27,6 +27,8 @@ pub mod mixture;
 pub mod models;
 pub mod nn;
 pub mod notebook;
+#[cfg(feature = "cuda")]
+mod nvrtc;
 pub mod plot;
 pub mod prelude;
 pub mod progress;

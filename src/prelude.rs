@@ -16,7 +16,8 @@ pub use crate::mixture::{
     Batch, Drawn, Moments, Pair, Rule, Solution, Solver, Start, Status, Temperature, Truncation, draw, solve_batch,
 };
 pub use crate::models::{
-    Config, Gpt2Config, GptNeoxConfig, LanguageModel, LlamaConfig, RopeScaling, ScoreModel, load_folder, save_folder,
+    Config, Gpt2Config, GptNeoxConfig, LanguageModel, LlamaConfig, RopeScaling, ScoreModel, Source, load_folder,
+    load_model, save_folder,
 };
 pub use crate::plot::{self, Figure};
 pub use crate::progress::Progress;

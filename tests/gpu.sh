@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Runs all that needs an NVIDIA GPU and prints one table: the kernel against the solver on the CPU, and its times against
-# PyTorch's on the same GPU. QSTAR_PYTHON names a Python that has PyTorch.
+# Runs all that needs an NVIDIA GPU and prints tables: the solver and models (logits, gradients, training, a cache) against
+# the CPU's; the times of the solver and of training steps of GPT-2 124M against PyTorch's on the same GPU. QSTAR_PYTHON
+# names a Python that has PyTorch.
 #
 #     tests/gpu.sh            # builds first
 #     tests/gpu.sh BINARY     # runs a bench that was built elsewhere: cargo bench --features cuda --bench gpu --no-run

@@ -4,7 +4,7 @@
 
 use candle_core::{Device, Tensor};
 use qstar::mixture::Truncation;
-use qstar::models::{hub_file, load_folder, read_llama2_c};
+use qstar::models::{Source, load_folder, read_llama2_c};
 use qstar::rollout::Sampler;
 use tokenizers::Tokenizer;
 
@@ -23,7 +23,7 @@ fn cached(repository: &str, file: &str) -> Option<std::path::PathBuf> {
 
 fn stories() -> Option<(qstar::models::LanguageModel, Tokenizer)> {
     cached("karpathy/tinyllamas", "stories260K/stories260K.bin")?;
-    let file = |name: &str| hub_file("karpathy/tinyllamas", name).unwrap();
+    let file = |name: &str| Source::hub("karpathy/tinyllamas").file(name).unwrap();
     Some(read_llama2_c(&file("stories260K/stories260K.bin"), &file("stories260K/tok512.bin")).unwrap())
 }
 

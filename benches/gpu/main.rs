@@ -1,17 +1,20 @@
-//! The solver on a GPU: whether it agrees with the CPU's, and how long it takes. `tests/gpu.sh` runs it:
+//! The solver, models and training steps on a GPU: whether they agree with the CPU's, and how long they take.
+//! `tests/gpu.sh` runs it:
 //!
 //! ```text
 //! QSTAR_PYTHON=/path/to/python/with/torch cargo bench --features cuda --bench gpu
 //! ```
 //!
-//! Ends with an error where a solution is beyond its tolerance.
+//! Ends with an error where a number is beyond its tolerance.
 
 #[path = "../../tests/cuda_kernel/errors.rs"]
 mod errors;
+mod models;
 #[path = "../../tests/cuda_kernel/pairs.rs"]
 mod pairs;
 #[path = "../solver/peer.rs"]
 mod peer;
+mod steps;
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -52,13 +55,17 @@ fn main() -> Result<()> {
     let device = match Device::new_cuda(0) {
         Ok(device) => device,
         Err(error) => {
-            println!("no GPU that CUDA can use: {error}");
+            let error = error.to_string();
+            println!("no GPU that CUDA can use: {}", error.lines().next().unwrap_or_default());
             return Ok(());
         }
     };
     let beyond = check(&device)?;
+    let models_beyond = models::check(&device)?;
     time(&device)?;
+    steps::time(&device)?;
     ensure!(beyond == 0, "{beyond} solutions are beyond their tolerance");
+    ensure!(models_beyond == 0, "{models_beyond} comparisons of models are beyond their tolerance");
     Ok(())
 }
 
@@ -150,7 +157,7 @@ fn time(device: &Device) -> Result<()> {
             table.push((name, times));
         }
     };
-    let mut peer = Peer::start("cuda");
+    let mut peer = Peer::start("benches/solver/peer.py", "cuda");
     println!("PyTorch: {}", peer.as_ref().map_or("not there, or without a GPU", |peer| &peer.version));
     for (column, rows) in ROWS.into_iter().enumerate() {
         let (p, t) = logits(rows);

@@ -143,7 +143,7 @@ impl DecodeStep {
 fn main() -> anyhow::Result<()> {
     qstar::machine::keep_memory();
     println!("{} threads, {:?}", rayon::current_num_threads(), pulp::Arch::new());
-    let mut peer = peer::Peer::start("cpu");
+    let mut peer = peer::Peer::start("benches/solver/peer.py", "cpu");
     println!("PyTorch: {}", peer.as_ref().map_or("not there".to_string(), |peer| peer.version.clone()));
     let (p, t) = logits(BATCH, VOCABULARY);
     if let Some(peer) = &mut peer {

@@ -12,11 +12,11 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// On `device`, as PyTorch names it. `None` where the Python of `QSTAR_PYTHON` (or `python3`) has no PyTorch, or
-    /// that has no such device.
-    pub fn start(device: &str) -> Option<Self> {
+    /// Runs `script` on `device`, as PyTorch names it. `None` where the Python of `QSTAR_PYTHON` (or `python3`) has no
+    /// PyTorch, or that has no such device.
+    pub fn start(script: &str, device: &str) -> Option<Self> {
         let python = std::env::var("QSTAR_PYTHON").unwrap_or_else(|_| "python3".to_string());
-        let script = Path::new("benches/solver/peer.py");
+        let script = Path::new(script);
         // A bench that was built elsewhere runs in the checkout.
         let script =
             if script.exists() { script.to_path_buf() } else { Path::new(env!("CARGO_MANIFEST_DIR")).join(script) };

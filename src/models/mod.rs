@@ -1,24 +1,28 @@
 //! Causal language models: configuration, weights, network.
 
 mod config;
+mod files;
 mod gpt2;
 mod gpt_neox;
 mod llama;
 mod llama2_c;
 mod load;
 mod lora;
+mod names;
 mod network;
 mod rope_scaling;
 mod score;
 
 use anyhow::{Context, Result};
-use candle_core::DType;
+use candle_core::{DType, Device};
 
 pub use config::{Config, Gpt2Config, GptNeoxConfig, LlamaConfig, RopeScaling};
+pub use files::{SHARD_BYTES, Source, TensorFiles, WeightFiles, save_model};
 pub use llama2_c::read_llama2_c;
-pub use load::{hub_file, load_folder, save_folder};
+pub use load::{Stored, load_folder, load_model, read_model, save_folder};
 use lora::Adapted;
 pub use lora::LoraConfig;
+pub use names::{ARCHITECTURES, Architecture, Head, Names, Purpose, canonical_names};
 pub use network::Network;
 pub use score::ScoreModel;
 
@@ -105,6 +109,12 @@ impl LanguageModel {
             None => self.params.digest(),
             Some(adapted) => Ok(format!("{}+{}", adapted.base.digest()?, self.params.digest()?)),
         }
+    }
+
+    /// A copy on a device, in its precision.
+    pub fn to_device(&self, device: &Device) -> Result<Self> {
+        let adapted = self.adapted.as_ref().map(|adapted| adapted.to_device(device)).transpose()?;
+        Self::build(self.config.clone(), self.params.to_device(device)?, adapted)
     }
 }
 

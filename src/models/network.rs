@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 
 use crate::nn::{
     self, Embedding, Heads, KvCache, LayerNorm, Linear, LinearShape, Mask, RmsNorm, TokenLogProbs, Traced, Weights,
@@ -115,10 +115,15 @@ impl Network {
         Self { tokens, positions, blocks, norm, head, heads, linears, max_positions, trained, recompute }
     }
 
-    /// Ids `[B, T]` (u32, padded on the right) to hidden states `[B, T, C]` after the final norm.
+    /// Where the model lies.
+    pub fn device(&self) -> &Device {
+        self.tokens.device()
+    }
+
+    /// Ids `[B, T]` (u32, padded on the right, on any device) to hidden states `[B, T, C]` after the final norm.
     /// With a cache the tokens continue the rows that it holds; the caller advances it.
     pub fn hidden(&self, ids: &Tensor, mut cache: Option<&mut KvCache>) -> candle_core::Result<Tensor> {
-        let mut x = self.embed(ids, cache.as_deref())?;
+        let mut x = self.embed(&ids.to_device(self.device())?, cache.as_deref())?;
         if cache.is_some() {
             x = x.detach();
         }
@@ -140,7 +145,7 @@ impl Network {
 
     /// The hidden states at `places` (u32 `[N]`) of the flattened `[B·T]`: `[N, C]`.
     pub fn hidden_at(&self, ids: &Tensor, places: &Tensor) -> candle_core::Result<Tensor> {
-        self.hidden(ids, None)?.flatten_to(1)?.index_select(places, 0)
+        nn::select_rows(&self.hidden(ids, None)?.flatten_to(1)?, places)
     }
 
     /// Hidden states `[.., C]` to logits `[.., V]`.

@@ -48,6 +48,11 @@ impl ScoreModel {
     pub fn to_dtype(&self, dtype: DType) -> Result<Self> {
         Self::from_params(self.config.clone(), self.params.copy(dtype)?)
     }
+
+    /// A copy on a device, in its precision.
+    pub fn to_device(&self, device: &Device) -> Result<Self> {
+        Self::from_params(self.config.clone(), self.params.to_device(device)?)
+    }
 }
 
 impl Network {

@@ -3,6 +3,7 @@
 use candle_core::{Result, Tensor, bail};
 use serde::{Deserialize, Serialize};
 
+use super::cuda::on_gpu;
 use super::kernel::{fill_rows, for_dtype, rows_of, sum_in_order, tensor, with_values};
 use super::{Traced, Weight};
 use crate::simd::{self, Real};
@@ -32,6 +33,7 @@ pub fn bias_gelu(x: &Traced, bias: &Weight, gelu: Gelu) -> Result<Traced> {
     if width != b.elem_count() {
         bail!("bias {:?} does not fit {:?}", b.shape(), value.shape())
     }
+    on_gpu!(x.tensor(), cuda::bias_gelu(x, bias, gelu));
     let y = for_dtype!(value.dtype(), T => with_values::<T, _>(value, |x| with_values::<T, _>(b, |b| {
         let (y, _) = fill_rows(rows, width, |first, y: &mut [T]| match gelu {
             Gelu::Tanh => values(&x[first * width..], b, y, tanh_form),
@@ -49,6 +51,7 @@ pub fn swiglu(gate: &Traced, up: &Traced) -> Result<Traced> {
     if a.shape() != b.shape() || a.dtype() != b.dtype() {
         bail!("gate {:?} and up {:?} differ", a.shape(), b.shape())
     }
+    on_gpu!(gate.tensor(), cuda::swiglu(gate, up));
     let (rows, width) = rows_of(a.shape());
     let y = for_dtype!(a.dtype(), T => with_values::<T, _>(a, |gate| with_values::<T, _>(b, |up| {
         let (y, _) = fill_rows(rows, width, |first, y: &mut [T]| swiglu_rows(&gate[first * width..], &up[first * width..], y));

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use candle_core::{Result, Shape, Tensor, bail};
 
 use super::Traced;
+use super::cuda::on_gpu;
 use super::kernel::{fill_rows, for_dtype, tensor, with_values};
 use super::matmul::{Matrix, product_into};
 use crate::simd::{self, LANES, Real};
@@ -103,6 +104,7 @@ pub fn attention(packed: &Traced, heads: Heads, mask: &Mask) -> Result<Traced> {
     {
         bail!("lengths {lengths:?} do not fit {batch} rows of {time} positions")
     }
+    on_gpu!(x, cuda::attention(packed, heads, mask));
     let shape = Shape::from((batch, time, heads.width()));
     let y = for_dtype!(x.dtype(), T => with_values::<T, _>(x, |x_values| {
         let (y, _) = fill_rows(batch, time * heads.width(), |first, y: &mut [T]| {

@@ -4,10 +4,12 @@ use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
 use super::Heads;
+use super::cuda::on_gpu;
 use super::kernel::with_values;
 use crate::simd::{self, Real};
 
-/// The keys and values of every layer for a batch of sequences of different lengths, in f32 on the CPU.
+/// The keys and values of every layer for a batch of sequences of different lengths, in f32 on the CPU, or in the
+/// model's type on its GPU.
 #[derive(Debug, Clone)]
 pub struct KvCache {
     heads: Heads,
@@ -15,17 +17,24 @@ pub struct KvCache {
     /// Tokens held of each row.
     lengths: Vec<usize>,
     /// A layer's keys, transposed, `[B, kv_heads · head_dim, capacity]`, and its values,
-    /// `[B, capacity, kv_heads · head_dim]`.
+    /// `[B, capacity, kv_heads · head_dim]`; empty until the first tokens come.
     layers: Vec<(Vec<f32>, Vec<f32>)>,
+    #[cfg(feature = "cuda")]
+    on_gpu: Vec<super::cuda::Held>,
 }
 
 impl KvCache {
     /// An empty cache for `batch` rows of up to `capacity` tokens.
     pub fn new(layers: usize, heads: Heads, batch: usize, capacity: usize) -> Self {
         let capacity = capacity.next_multiple_of(BLOCK);
-        let size = batch * capacity * heads.kv * heads.dim;
-        let layers = (0..layers).map(|_| (vec![0.0; size], vec![0.0; size])).collect();
-        Self { heads, capacity, lengths: vec![0; batch], layers }
+        Self {
+            heads,
+            capacity,
+            lengths: vec![0; batch],
+            layers: vec![Default::default(); layers],
+            #[cfg(feature = "cuda")]
+            on_gpu: vec![Default::default(); layers],
+        }
     }
 
     /// The number of tokens that each row holds: the position of its next token.
@@ -45,10 +54,13 @@ impl KvCache {
                 self.lengths
             )
         }
+        on_gpu!(packed, self.on_gpu[layer].attend(&self.lengths, capacity, heads, packed));
         let (width, kv_width, out_width) = (heads.packed(), heads.kv * heads.dim, heads.width());
         let mut out = vec![0f32; batch * time * out_width];
         let (keys, values) = &mut self.layers[layer];
         let room = capacity * kv_width;
+        keys.resize(batch * room, 0.0);
+        values.resize(batch * room, 0.0);
         with_values::<f32, _>(packed, |x| {
             let rows = x.par_chunks_exact(time * width).zip(out.par_chunks_exact_mut(time * out_width));
             let rows = rows.zip(keys.par_chunks_exact_mut(room).zip(values.par_chunks_exact_mut(room)));
@@ -95,6 +107,9 @@ impl KvCache {
     pub fn select(&self, rows: &[usize]) -> Self {
         let room = self.capacity * self.heads.kv * self.heads.dim;
         let copy = |from: &[f32]| -> Vec<f32> {
+            if from.is_empty() {
+                return Vec::new();
+            }
             let mut to = Vec::with_capacity(rows.len() * room);
             rows.iter().for_each(|&row| to.extend_from_slice(&from[row * room..(row + 1) * room]));
             to
@@ -104,6 +119,8 @@ impl KvCache {
             capacity: self.capacity,
             lengths: rows.iter().map(|&row| self.lengths[row]).collect(),
             layers: self.layers.iter().map(|(keys, values)| (copy(keys), copy(values))).collect(),
+            #[cfg(feature = "cuda")]
+            on_gpu: self.on_gpu.iter().map(|held| held.select(rows)).collect(),
         }
     }
 }

@@ -4,8 +4,9 @@ use candle_core::{
     CpuStorage, CudaStorage, CustomOp1, DType, Device, Layout, Result, Shape, Storage, Tensor, Var, bail,
 };
 
+use super::cuda::on_gpu;
 use super::kernel::{for_dtype, with_values};
-use super::{Linear, Weight};
+use super::{Linear, Traced, Weight, block};
 use crate::simd::Real;
 
 /// A table of vectors `[V, C]`.
@@ -23,6 +24,10 @@ impl Embedding {
     /// The linear map `[.., C]` to `[.., V]` with the same weight: a tied output head.
     pub fn head(&self) -> Linear {
         Linear::new(self.table.clone(), None)
+    }
+
+    pub fn device(&self) -> &Device {
+        self.table.value().device()
     }
 
     fn width(&self) -> Result<usize> {
@@ -50,6 +55,22 @@ pub fn embed(tables: &[(&Embedding, &Tensor)], trained: bool) -> Result<Tensor> 
     // Ids have no gradient, and candle remembers only what a variable went into.
     let anchor = Var::zeros((), DType::F32, sum.device())?;
     anchor.apply_op1(Embed { sum, tables: tables.collect::<Result<_>>()? })
+}
+
+/// The rows of `x` `[R, C]` that the ids (u32 `[N]`) name: `[N, C]`.
+pub fn select_rows(x: &Tensor, ids: &Tensor) -> Result<Tensor> {
+    let ids = ids.to_device(x.device())?;
+    block(x, false, move |x| {
+        let (saved, ids) = (x.tensor().clone(), ids.clone());
+        let y = saved.index_select(&ids, 0)?;
+        Ok(Traced::record(y, &[x], move |grad| Ok(vec![Some(scatter_rows(&saved, &ids, grad)?)])))
+    })
+}
+
+/// Zeros of the shape of `x`, with every row of `grad` added to the one that its id names.
+fn scatter_rows(x: &Tensor, ids: &Tensor, grad: &Tensor) -> Result<Tensor> {
+    on_gpu!(grad, cuda::scatter_rows(x, ids, grad));
+    x.zeros_like()?.index_add(ids, grad, 0)
 }
 
 struct Embed {
@@ -96,11 +117,8 @@ fn add_table_gradient(table: &Weight, ids: &Tensor, grad: &Tensor) -> Result<()>
     if !table.is_trained() {
         return Ok(());
     }
+    on_gpu!(grad, cuda::add_table_gradient(table, ids, grad));
     let width = table.value().dims2()?.1;
-    if !grad.device().is_cpu() {
-        let sum = Tensor::zeros(table.shape(), grad.dtype(), grad.device())?;
-        return table.add_gradient(&sum.index_add(ids, &grad.reshape(((), width))?, 0)?);
-    }
     let ids = ids.to_device(&Device::Cpu)?.to_vec1::<u32>()?;
     for_dtype!(grad.dtype(), T => with_values::<T, _>(grad, |grad| {
         table.add_in_place(|sum: &mut [T]| add_rows(sum, &ids, grad, width))

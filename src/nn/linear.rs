@@ -2,6 +2,7 @@
 
 use candle_core::{Result, Tensor};
 
+use super::cuda::on_gpu;
 use super::kernel::{fill_rows, for_dtype, over_rows, rows_of, sum_in_order, tensor, with_values};
 use super::matmul::{Matrix, product};
 use super::traced::sum;
@@ -165,6 +166,7 @@ fn add_rows<T: Real>(x: &[T], bias: &[T], y: &mut [T]) {
 
 /// A bias's gradient is the sum of the rows of the output's.
 fn add_bias_gradient(bias: &Weight, grad: &Tensor) -> Result<()> {
+    on_gpu!(grad, cuda::add_bias_gradient(bias, grad));
     if !bias.is_trained() {
         return Ok(());
     }

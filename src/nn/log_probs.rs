@@ -6,6 +6,7 @@ use candle_core::{CpuStorage, CudaStorage, CustomOp1, Layout, Result, Shape, Sto
 use rayon::prelude::*;
 
 use super::Linear;
+use super::cuda::on_gpu;
 use super::kernel::{for_dtype, rows_of, with_values, with_values_mut};
 use crate::simd::{self, Real};
 
@@ -26,6 +27,7 @@ pub fn token_log_probs(hidden: &Tensor, head: &Linear, ids: &[u32], recompute: b
     if rows != ids.len() {
         bail!("{} ids do not fit {rows} hidden states", ids.len())
     }
+    on_gpu!(hidden, cuda::token_log_probs(hidden, head, ids, recompute));
     let hidden = hidden.contiguous()?;
     let keep = hidden.track_op() && !recompute;
     let (mut out, mut normalisers, mut kept) = (vec![0f64; 2 * rows], Vec::with_capacity(rows), Vec::new());
@@ -218,12 +220,14 @@ pub fn log_probs_of(logits: &Tensor, ids: &[u32]) -> Result<Vec<f64>> {
     if logits.dims2()?.0 != ids.len() {
         bail!("{} ids do not fit logits {:?}", ids.len(), logits.shape())
     }
+    on_gpu!(logits, cuda::log_probs_of(logits, ids));
     Ok(measure(logits, ids)?.into_iter().map(|row| row.log_prob).collect())
 }
 
 /// Exact KL(a‖b) over the vocabulary for every row of two logit tensors `[N, V]`, in nats.
 /// Not differentiable.
 pub fn kl_to(a: &Tensor, b: &Tensor) -> Result<Vec<f64>> {
+    on_gpu!(a, cuda::kl_to(a, b));
     let width = a.dims2()?.1;
     with_values::<f32, _>(a, |a| {
         with_values::<f32, _>(b, |b| {
@@ -235,6 +239,7 @@ pub fn kl_to(a: &Tensor, b: &Tensor) -> Result<Vec<f64>> {
 
 /// Entropy in nats of every row of logits `[N, V]`. Not differentiable.
 pub fn entropies(logits: &Tensor) -> Result<Vec<f64>> {
+    on_gpu!(logits, cuda::entropies(logits));
     let width = rows_of(logits.shape()).1;
     with_values::<f32, _>(logits, |logits| {
         let entropy = |row: &[f32]| {

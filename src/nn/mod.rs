@@ -8,6 +8,7 @@
 mod activation;
 mod attention;
 mod cache;
+pub mod cuda;
 mod embedding;
 mod kernel;
 mod linear;
@@ -23,7 +24,8 @@ mod weight;
 pub use activation::{Gelu, bias_gelu, swiglu};
 pub use attention::{Heads, Mask, attention, pack};
 pub use cache::KvCache;
-pub use embedding::{Embedding, embed};
+pub(crate) use cuda::on_gpu;
+pub use embedding::{Embedding, embed, select_rows};
 pub(crate) use kernel::{with_values, with_values_mut};
 pub use linear::{Linear, add_bias};
 pub use log_probs::{TokenLogProbs, entropies, kl_to, log_probs_of, token_log_probs};

@@ -2,6 +2,7 @@
 
 use candle_core::{Result, Tensor, bail};
 
+use super::cuda::on_gpu;
 use super::kernel::{fill_rows, for_dtype, rows_of, sum_in_order, tensor, with_values};
 use super::{Traced, Weight};
 use crate::simd::{self, Real};
@@ -43,6 +44,7 @@ impl RmsNorm {
 
 /// With a bias layer norm, without one RMS norm.
 fn norm(x: &Traced, weight: &Weight, bias: Option<&Weight>, eps: f64) -> Result<Traced> {
+    on_gpu!(x.tensor(), cuda::norm(x, weight, bias, eps));
     let y = forward(x.tensor(), weight.value(), bias.map(Weight::value), eps)?;
     let (saved, weight, bias) = (x.tensor().clone(), weight.clone(), bias.cloned());
     Ok(Traced::record(y, &[x], move |grad| Ok(vec![Some(backward(&saved, &weight, bias.as_ref(), grad, eps)?)])))

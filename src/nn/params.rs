@@ -55,6 +55,15 @@ impl Params {
         Self::from_tensors(tensors?)
     }
 
+    /// A copy on a device.
+    pub fn to_device(&self, device: &Device) -> Result<Self> {
+        let tensors: Result<Vec<_>> = self
+            .iter()
+            .map(|(name, var)| Ok((name.to_string(), var.as_detached_tensor().to_device(device)?)))
+            .collect();
+        Self::from_tensors(tensors?)
+    }
+
     /// Overwrites the values of every variable.
     ///
     /// # Errors
@@ -68,7 +77,7 @@ impl Params {
                 tensor.shape(),
                 var.shape()
             );
-            var.set(&tensor.to_dtype(var.dtype())?)?;
+            var.set(&tensor.to_dtype(var.dtype())?.to_device(var.device())?)?;
         }
         Ok(())
     }
@@ -122,7 +131,8 @@ impl Params {
         }
     }
 
-    /// A new variable with values drawn from N(0, sd²); the draw depends on `seed` and on the name alone.
+    /// A new variable with values drawn from N(0, sd²); the draw depends on `seed` and on the name alone. It is of the type
+    /// and on the device of the variables that are there.
     pub fn add_normal(&mut self, name: &str, shape: &[usize], sd: f32, seed: u64) -> Result<()> {
         let digest = Sha256::digest(name.as_bytes());
         let stream = u64::from_le_bytes(digest[..8].try_into()?);
@@ -133,14 +143,20 @@ impl Params {
                 sd * z
             })
             .collect();
-        self.vars.insert(name.to_string(), Variable::new(Var::from_vec(values, shape, &Device::Cpu)?));
-        Ok(())
+        self.add(name, Tensor::from_vec(values, shape, &Device::Cpu)?)
     }
 
-    /// A new variable with all values equal.
+    /// A new variable with all values equal, likewise.
     pub fn add_constant(&mut self, name: &str, shape: &[usize], value: f32) -> Result<()> {
         let values = vec![value; shape.iter().product()];
-        self.vars.insert(name.to_string(), Variable::new(Var::from_vec(values, shape, &Device::Cpu)?));
+        self.add(name, Tensor::from_vec(values, shape, &Device::Cpu)?)
+    }
+
+    fn add(&mut self, name: &str, mut value: Tensor) -> Result<()> {
+        if let Some((_, var)) = self.iter().next() {
+            value = value.to_dtype(var.dtype())?.to_device(var.device())?;
+        }
+        self.vars.insert(name.to_string(), Variable::new(Var::from_tensor(&value)?));
         Ok(())
     }
 }

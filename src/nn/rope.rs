@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use candle_core::{Result, Shape, Tensor, bail};
 
+use super::cuda::on_gpu;
 use super::kernel::{fill_rows, for_dtype, tensor, with_values};
 use super::{Heads, Traced};
 use crate::simd::{self, Real};
@@ -16,6 +17,9 @@ pub struct Rope {
     sin: Arc<Vec<f64>>,
     /// The number of pairs that turn; the rest of a head stays.
     pairs: usize,
+    /// Both tables in f32 on the GPU where they were first needed.
+    #[cfg(feature = "cuda")]
+    on_gpu: Arc<std::sync::OnceLock<Tensor>>,
 }
 
 impl Rope {
@@ -24,7 +28,26 @@ impl Rope {
         let pairs = frequencies.len();
         let angles = (0..max_positions * pairs).map(|i| (i / pairs) as f64 * frequencies[i % pairs]);
         let (cos, sin) = angles.map(|a| (a.cos(), a.sin())).unzip();
-        Self { cos: Arc::new(cos), sin: Arc::new(sin), pairs }
+        Self {
+            cos: Arc::new(cos),
+            sin: Arc::new(sin),
+            pairs,
+            #[cfg(feature = "cuda")]
+            on_gpu: Arc::default(),
+        }
+    }
+
+    /// `[2, positions, pairs]`, cosines and sines.
+    #[cfg(feature = "cuda")]
+    fn on_gpu(&self, device: &candle_core::Device) -> Result<Tensor> {
+        if let Some(angles) = self.on_gpu.get().filter(|angles| angles.device().same_device(device)) {
+            return Ok(angles.clone());
+        }
+        let both: Vec<f32> = self.cos.iter().chain(self.sin.iter()).map(|&x| x as f32).collect();
+        let angles = Tensor::from_vec(both, (2, self.cos.len() / self.pairs.max(1), self.pairs), device)?;
+        // A second GPU makes its own every time.
+        let _ = self.on_gpu.set(angles.clone());
+        Ok(angles)
     }
 
     /// The usual frequencies theta^(−2i / dim), in radians a position, for the pairs of `dim` values.
@@ -58,6 +81,7 @@ impl Turn {
                 self.rope.cos.len() / pairs.max(1)
             )
         }
+        on_gpu!(x, cuda::rope(x, self.heads, &self.starts, &self.rope.on_gpu(x.device())?, sign));
         for_dtype!(x.dtype(), T => with_values::<T, _>(x, |xs| {
             let (y, _) = fill_rows(batch * time, self.heads.packed(), |first, y: &mut [T]| {
                 self.rows(first, time, &xs[first * self.heads.packed()..], y, sign)

@@ -56,6 +56,17 @@ impl Weight {
         Ok(())
     }
 
+    /// The sum itself, to be added to in place: zeros if nothing was added yet, none where no gradient is asked for.
+    #[cfg(feature = "cuda")]
+    pub(super) fn sum(&self) -> Result<Option<Tensor>> {
+        let Some(sum) = &self.gradient else { return Ok(None) };
+        let mut sum = sum.lock();
+        if sum.is_none() {
+            *sum = Some(Tensor::zeros(self.value.shape(), sum_dtype(self.value.dtype()), self.value.device())?);
+        }
+        Ok(sum.clone())
+    }
+
     /// Adds a gradient on the CPU, in the weight's order.
     pub(super) fn add_values<T: Real>(&self, gradient: Vec<T>) -> Result<()> {
         self.add_gradient(&Tensor::from_vec(gradient, self.value.shape(), self.value.device())?)

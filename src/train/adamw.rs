@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::Gradient;
-use crate::nn::{Params, with_values, with_values_mut};
+use crate::nn::{Params, on_gpu, with_values, with_values_mut};
 use crate::simd;
 
 /// AdamW's constants.
@@ -69,13 +69,7 @@ impl AdamW {
             scale: gradient.scale() as f32,
         };
         for (((_, var), grad), state) in params.iter().zip(gradient.values()).zip(&self.states) {
-            match &state.master {
-                None => update.apply(var, grad, state)?,
-                Some(master) => {
-                    update.apply(master, grad, state)?;
-                    var.set(&master.to_dtype(var.dtype())?)?;
-                }
-            }
+            update.apply(var, grad, state)?;
         }
         Ok(())
     }
@@ -104,7 +98,7 @@ impl AdamW {
                 saved.dtype(),
                 tensor.elem_count()
             );
-            with_values::<f32, _>(saved, |saved| with_values_mut(tensor, |values| values.copy_from_slice(saved)))?;
+            tensor.slice_set(&saved.reshape(tensor.shape())?.to_device(tensor.device())?, 0, 0)?;
         }
         self.steps = get("adamw.steps")?.to_vec1::<u32>()?[0];
         Ok(())
@@ -134,8 +128,26 @@ struct Update {
 const PIECE: usize = 1 << 14;
 
 impl Update {
-    /// Moves `w` in place.
-    fn apply(&self, w: &Tensor, grad: &Tensor, state: &State) -> candle_core::Result<()> {
+    /// Moves a variable in place.
+    fn apply(&self, var: &Var, grad: &Tensor, state: &State) -> candle_core::Result<()> {
+        on_gpu!(var, cuda::adamw(var, state.master.as_ref(), grad, &state.m, &state.v, self.constants()));
+        match &state.master {
+            None => self.apply_to_values(var, grad, state),
+            Some(master) => {
+                self.apply_to_values(master, grad, state)?;
+                var.set(&master.to_dtype(var.dtype())?)
+            }
+        }
+    }
+
+    /// In the order in which the GPU's kernel takes them.
+    #[cfg(feature = "cuda")]
+    fn constants(&self) -> [f32; 7] {
+        let Update { beta1, beta2, eps, decay, rate, correction2, scale } = *self;
+        [beta1, beta2, eps, decay, rate, correction2, scale]
+    }
+
+    fn apply_to_values(&self, w: &Tensor, grad: &Tensor, state: &State) -> candle_core::Result<()> {
         with_values::<f32, _>(grad, |g| {
             with_values_mut(w, |w| {
                 with_values_mut(&state.m, |m| {

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Tensor};
 use rayon::prelude::*;
 
-use crate::nn::{Params, with_values, with_values_mut};
+use crate::nn::{GradientSum, Params, on_gpu, with_values, with_values_mut};
 use crate::simd::{self, Real};
 
 /// A gradient, or a sum of them, in the order of the variables' names.
@@ -26,14 +26,15 @@ impl Gradient {
     /// A variable that the loss does not reach, and a gradient that is not a number; it is named.
     pub fn of(loss: &Tensor, params: &Params) -> Result<Self> {
         loss.backward()?;
-        let (mut values, mut squared_norm) = (Vec::new(), 0.0);
-        for (name, sum) in params.gradients() {
-            let value = sum.take().with_context(|| format!("the loss gives {name} no gradient"))?;
-            let own = squared_norm_of(&value)?;
+        let take = |(name, sum): (&str, &GradientSum)| {
+            sum.take().with_context(|| format!("the loss gives {name} no gradient"))
+        };
+        let values: Vec<Tensor> = params.gradients().map(take).collect::<Result<_>>()?;
+        let squared_norms = squared_norms(&values)?;
+        for ((name, _), own) in params.gradients().zip(&squared_norms) {
             ensure!(own.is_finite(), "the gradient of {name} is not a number");
-            squared_norm += own;
-            values.push(value);
         }
+        let squared_norm = squared_norms.iter().sum();
         let squared = Some(squared_norm);
         Ok(Self { values, scale: 1.0, squared_norm: squared, microbatches: 1, sum_of_squared_norms: squared_norm })
     }
@@ -66,7 +67,7 @@ impl Gradient {
     pub fn norm(&mut self) -> Result<f64> {
         let squared = match self.squared_norm {
             Some(squared) => squared,
-            None => self.values.iter().map(squared_norm_of).sum::<Result<f64>>()?,
+            None => squared_norms(&self.values)?.iter().sum(),
         };
         self.squared_norm = Some(squared);
         Ok(squared.sqrt() * self.scale)
@@ -94,7 +95,15 @@ impl Gradient {
 /// Values in a piece of work; a constant, so that sums have the same bits for any number of threads.
 const PIECE: usize = 1 << 14;
 
-fn squared_norm_of(x: &Tensor) -> Result<f64> {
+fn squared_norms(tensors: &[Tensor]) -> candle_core::Result<Vec<f64>> {
+    if tensors.is_empty() {
+        return Ok(Vec::new());
+    }
+    on_gpu!(tensors[0], cuda::squared_norms(tensors));
+    tensors.iter().map(squared_norm).collect()
+}
+
+fn squared_norm(x: &Tensor) -> candle_core::Result<f64> {
     fn of<T: Real>(x: &[T]) -> f64 {
         let piece = |x: &[T]| {
             simd::dispatch(
@@ -104,20 +113,20 @@ fn squared_norm_of(x: &Tensor) -> Result<f64> {
         };
         x.par_chunks(PIECE).map(piece).collect::<Vec<_>>().into_iter().sum()
     }
-    Ok(match x.dtype() {
-        DType::F64 => with_values::<f64, _>(x, |x| Ok(of(x)))?,
-        _ => with_values::<f32, _>(x, |x| Ok(of(x)))?,
-    })
+    match x.dtype() {
+        DType::F64 => with_values::<f64, _>(x, |x| Ok(of(x))),
+        _ => with_values::<f32, _>(x, |x| Ok(of(x))),
+    }
 }
 
 /// a += b.
-fn add(a: &Tensor, b: &Tensor) -> Result<()> {
+fn add(a: &Tensor, b: &Tensor) -> candle_core::Result<()> {
+    on_gpu!(a, cuda::add_in_place(a, b));
     with_values::<f32, _>(b, |b| {
         with_values_mut(a, |a: &mut [f32]| {
             a.par_chunks_mut(PIECE).zip(b.par_chunks(PIECE)).for_each(|(a, b)| {
                 a.iter_mut().zip(b).for_each(|(a, b)| *a += b);
             })
         })
-    })?;
-    Ok(())
+    })
 }

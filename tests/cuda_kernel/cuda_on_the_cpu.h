@@ -19,6 +19,8 @@
 #define __forceinline__ inline
 #define __noinline__
 #define __launch_bounds__(...)
+// Of a kernel without clusters: blocks run one after another.
+#define __shared__ static
 
 struct float4 {
     float x, y, z, w;

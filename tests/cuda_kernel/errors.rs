@@ -1,6 +1,6 @@
 //! How far one solution lies from another, field by field, and how far the CUDA kernel's may lie from the CPU's.
 
-use qstar::mixture::Solution;
+use qstar::mixture::{Solution, Status};
 
 /// Below this standard deviation of log p − log t, α itself means little: any α gives nearly the same q.
 const MEANT: f64 = 0.1;
@@ -37,11 +37,12 @@ impl Errors {
         }
     }
 
-    /// What `found` misses `right` by, each at its own α.
+    /// What `found` misses `right` by.
     pub fn of(found: &Solution, right: &Solution) -> Self {
         let apart = |a: f64, b: f64| if a == b { 0.0 } else { (a - b).abs() };
         let sd = right.k2.sqrt();
         let alpha = apart(found.alpha, right.alpha);
+        let small = right.status == Status::Ok && right.kl_p.max(right.kl_t) < 0.1;
         let mut errors = vec![
             ("status", f64::from(u8::from(found.status != right.status))),
             ("alpha", if sd >= MEANT { alpha } else { 0.0 }),
@@ -50,10 +51,14 @@ impl Errors {
             // Relative to what it is the difference of.
             ("K''", if sd >= MEANT { apart(found.k2, right.k2) / (right.k2 + right.k1 * right.k1) } else { 0.0 }),
             // Small divergences have digits of their own.
-            ("K / sd(d)", if right.k.abs() < 0.1 { apart(found.k, right.k) / sd.clamp(1e-8, 1.0) } else { 0.0 }),
+            ("K / sd(d)", if small { apart(found.k, right.k) / sd.clamp(1e-8, 1.0) } else { 0.0 }),
         ];
         for (name, of) in LOGARITHMS {
-            errors.push((name, apart(of(found), of(right)) / of(right).abs().max(sd).max(1.0)));
+            // K' and both divergences move with α, whose error is counted above.
+            let moved = if ["K'", "KL(q|p)", "KL(q|t)"].contains(&name) { alpha * right.k2 } else { 0.0 };
+            let error = apart(of(found), of(right)) - moved;
+            let error = if error < 0.0 { 0.0 } else { error };
+            errors.push((name, error / of(right).abs().max(sd).max(1.0)));
         }
         Self(errors)
     }

@@ -5,7 +5,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use rand_distr::{Distribution, StandardNormal};
 
-pub const KINDS: [&str; 12] = [
+pub const KINDS: [&str; 13] = [
     "gaussian",
     "uniform",
     "zipf",
@@ -17,6 +17,7 @@ pub const KINDS: [&str; 12] = [
     "small_gap",
     "same",
     "shifted",
+    "tilted",
     "far_apart",
 ];
 
@@ -75,6 +76,16 @@ fn pair(kind: &str, v: usize, rng: &mut ChaCha8Rng) -> (Vec<f32>, Vec<f32>) {
             let shift = if rng.random() { 8.0 } else { 0.0 };
             p.iter_mut().for_each(|x| *x = (*x * 1024.0).round() / 1024.0);
             t = p.iter().map(|x| x + shift).collect();
+        }
+        "tilted" => {
+            // A target that is the policy tilted by a reward, of every outcome or of few.
+            let beta = log_uniform(rng, 1e-3, 1.0);
+            let rare = rng.random::<bool>().then(|| 0.5 * rng.random::<f32>());
+            let mut reward = || {
+                let x = rng.random::<f32>();
+                rare.map_or(x, |share| f32::from(u8::from(x < share)))
+            };
+            t = p.iter().map(|x| x + reward() / beta).collect();
         }
         "far_apart" => (p, t) = (normal(rng, 25.0), normal(rng, 25.0)),
         other => panic!("no pairs of kind {other}"),

@@ -12,7 +12,7 @@ struct Shared {
     double ends[VALUES];
     double b, shift, value;
     Moments here, there;
-    float zero, least_p, least_t;
+    float zero, zero_delta, least_p, least_t, top_p, top_t, top_outside_p, top_outside_t;
     int reference;
     bool snapped, over, again;
 };
@@ -26,6 +26,9 @@ __device__ __forceinline__ void alone(const Work &work) {
 
 template <class Element, int CLUSTER, bool CACHED>
 struct Solver {
+    typedef typename Outcomes<Element, CLUSTER, CACHED>::Outcome Outcome;
+    typedef typename Outcomes<Element, CLUSTER, CACHED>::Point Point;
+
     Shared &shared;
     Outcomes<Element, CLUSTER, CACHED> outcomes;
     unsigned turn;
@@ -55,13 +58,7 @@ struct Solver {
             __syncthreads();
             survey(true);
         }
-        if (shared.over) return false;
-        const float p = outcomes.policy[shared.reference].value(), t = outcomes.target[shared.reference].value();
-        outcomes.reference = shared.reference;
-        outcomes.t_reference = t;
-        outcomes.zero = Difference(p, t);
-        if (!shared.snapped) outcomes.zero.rounded = shared.zero, outcomes.zero.rest = 0.0f;
-        return true;
+        return !shared.over;
     }
 
     __device__ __noinline__ void survey(bool again) {
@@ -117,7 +114,8 @@ struct Solver {
             shared.reference = int(found & 0x1fffffffll);
             shared.least_p = __double2float_rd(top_all_p - NOTHING);
             shared.least_t = __double2float_rd(top_all_t - NOTHING);
-            shared.again = !again && !any_bad && (any_ambiguous || !(fabs(top_all_p) < 1e9) || !(fabs(top_all_t) < 1e9));
+            const bool usual = fabs(top_all_p) < 1e9 && fabs(top_all_t) < 1e9 && !any_ambiguous;
+            shared.again = !again && !any_bad && !usual;
             shared.over = any_bad || !(fabs(sums[1]) < 1e30) || !(sums[0] > 0.0);
             if (shared.over || shared.again) return;
             const float p = outcomes.policy[shared.reference].value(), t = outcomes.target[shared.reference].value();
@@ -125,25 +123,51 @@ struct Solver {
             const double sd = sqrt(fmax(sums[2] / sums[0] - mean * mean, 0.0));
             // The reference's d, if it is no outlier: where it has nearly all of the mass, its delta must be 0.
             shared.snapped = fabs(d - mean) <= fmax(sd, 1e-6 * fabs(d));
-            shared.zero = float(mean);
-            row.reference_delta = shared.snapped ? 0.0 : d - double(shared.zero);
-            row.one_sided = any_one_sided;
-            row.top_t = fmax(top_joint_t - t, 0.0);
-            row.top_p = fmax(fmax(top_joint_p - p + row.reference_delta, row.reference_delta), 0.0);
+            shared.zero = float(clamp(mean, d - FAR, d + FAR));
+            row.delta_first = shared.snapped ? 0.0 : d - double(shared.zero);
+            row.above_p = top_joint_p - p, row.above_t = top_joint_t - t;
             row.top_outside_t = top_all_t - t;
-            row.top_outside_p = top_all_p - p + row.reference_delta;
+            row.top_outside_p = top_all_p - p;
+            row.one_sided = any_one_sided;
+            row.careful = sd < WIDE;
+            shared.top_p = float(top_joint_p), shared.top_t = float(top_joint_t);
+            shared.top_outside_p = float(top_all_p), shared.top_outside_t = float(top_all_t);
         });
         outcomes.least_p = shared.least_p, outcomes.least_t = shared.least_t;
     }
 
-    // Sums at both ends; delta and y are in the cache from here on.
+    // What the sweeps are relative to.
+    __device__ __forceinline__ void settle(bool careful) {
+        alone([&] { shared.zero_delta = shared.row.settle(careful); });
+        const float p = outcomes.policy[shared.reference].value(), t = outcomes.target[shared.reference].value();
+        outcomes.reference = shared.reference;
+        outcomes.careful = careful;
+        outcomes.zero_p = shared.top_p, outcomes.zero_t = careful ? t : shared.top_t;
+        outcomes.zero_delta = shared.zero_delta;
+        outcomes.zero = Difference(p, t);
+        if (!shared.snapped) outcomes.zero.rounded = shared.zero, outcomes.zero.rest = 0.0f;
+    }
+
     __device__ __forceinline__ void both_ends() {
-        const float shift_t = float(Row::shift_for(shared.row.top_t) * LOG2_E);
-        const float shift_p = float(Row::shift_for(shared.row.top_p) * LOG2_E);
+        const bool careful = shared.row.careful;
+        settle(careful);
+        sum_both_ends<LOGITS>();
+        if (!careful || fmax(shared.row.at_0.k2, shared.row.at_1.k2) < TORN * TORN) return;
+        settle(false);
+        sum_both_ends<MEMORY>();
+    }
+
+    // Sums at both ends; what the sweeps need is in the cache from here on.
+    template <Source SOURCE>
+    __device__ __noinline__ void sum_both_ends() {
+        const Row &row = shared.row;
+        const float shift_t = row.careful ? float(row.shift_of_end(0.0) * LOG2_E) : 0.0f;
+        const float shift_p = row.careful ? float(row.shift_of_end(1.0) * LOG2_E) : 0.0f;
+        const auto rows = mine();
         double sums[8];
-        mine().sweep(sums, false, [&](float *sum, float y, float delta) {
-            add_weight(sum, exp2_accurate(y - shift_t), y, delta);
-            add_weight(sum + 4, exp2_accurate(y + delta - shift_p), y, delta);
+        rows.template sweep<SOURCE>(sums, [&](float *sum, const Outcome &at) {
+            add_weight(sum, exp2_accurate(at.y - shift_t), at.y, at);
+            add_weight(sum + 4, exp2_accurate(rows.log2_p(at) - shift_p), rows.log2_p(at), at);
         });
         sum(sums);
         if (threadIdx.x < 8) shared.ends[threadIdx.x] = shared.reduction.total[threadIdx.x];
@@ -153,26 +177,20 @@ struct Solver {
             shared.row.outside_t[0] = shared.row.outside_p[0] = 0.0;
             shared.row.p_outside = shared.row.t_outside = false;
         });
-        alone([&] {
-            for (int end = 0; end < 2; end++) in_nats(shared.ends + 4 * end);
-            shared.row.close = false;
-            shared.row.finish(shared.ends, shared.ends + 4, false, 0.0);
-        });
-        if (!shared.row.careful) return;
-        difference(1.0);
+        const bool careful = shared.row.careful;
+        if (careful) difference(1.0);
         alone([&] {
             Row &row = shared.row;
-            row.finish(shared.ends, shared.ends + 4, true, shared.reduction.total[0]);
-            row.close = shared.reduction.total[1] == 0.0 && !row.one_sided;
+            const double *total = shared.reduction.total;
+            for (int end = 0; end < 2; end++) in_nats(shared.ends + 4 * end);
+            row.close = careful && total[1] == 0.0 && !row.one_sided;
+            row.finish(shared.ends, shared.ends + 4, careful ? total[0] : 0.0);
         });
     }
 
     // Over what one side only has: the sum of weights and of weights times their exponents, in nats, and the number.
     __device__ __noinline__ void outside() {
-        const float shift_t = float(Row::shift_for(shared.row.top_outside_t) * LOG2_E);
-        const float shift_p = float(Row::shift_for(shared.row.top_outside_p) * LOG2_E);
-        const float delta = float(shared.row.reference_delta);
-        const float p_reference = outcomes.policy[outcomes.reference].value();
+        const float top_p = shared.top_outside_p, top_t = shared.top_outside_t;
         double sums[8] = {};
         for (int four = outcomes.first + threadIdx.x; four < outcomes.last; four += blockDim.x) {
             float p[4], t[4];
@@ -180,9 +198,9 @@ struct Solver {
 #pragma unroll
             for (int i = 0; i < 4; i++) {
                 const bool has_p = p[i] > outcomes.least_p, has_t = t[i] > outcomes.least_t;
-                const float x_p = p[i] - p_reference + delta, x_t = t[i] - outcomes.t_reference;
-                const double w_p = has_p && !has_t ? exp2_fast(x_p * float(LOG2_E) - shift_p) : 0.0f;
-                const double w_t = has_t && !has_p ? exp2_fast(x_t * float(LOG2_E) - shift_t) : 0.0f;
+                const float x_p = p[i] - top_p, x_t = t[i] - top_t;
+                const double w_p = has_p && !has_t ? exp2_accurate(x_p * float(LOG2_E)) : 0.0f;
+                const double w_t = has_t && !has_p ? exp2_accurate(x_t * float(LOG2_E)) : 0.0f;
                 sums[0] += w_t;
                 sums[1] += w_t > 0.0 ? w_t * x_t : 0.0;
                 sums[2] += w_p;
@@ -205,24 +223,26 @@ struct Solver {
     __device__ __noinline__ void difference(double at) {
         const float b = float(at), close = float(CLOSE * LOG2_E);
         double sums[2];
-        mine().sweep(sums, true, [&](float *sum, float y, float delta) {
-            sum[0] += weight_difference(y, b * delta);
-            sum[1] += fabsf(delta) < close ? 0.0f : 1.0f;
+        mine().template sweep<KEPT>(sums, [&](float *sum, const Outcome &at) {
+            sum[0] += weight_difference(at.y, b * at.delta);
+            sum[1] += fabsf(at.delta) < close ? 0.0f : 1.0f;
         });
         sum(sums);
     }
 
     // The largest exponent y + b delta, as a shift.
     __device__ __noinline__ void find_shift() {
-        const float b = float(shared.b);
+        const Point b = mine().at(shared.b);
         float top = -INFINITY_F32;
         double unused[1];
-        mine().sweep(unused, true, [&](float *, float y, float delta) { top = fmaxf(top, fmaf(b, delta, y)); });
+        mine().template sweep<KEPT>(unused, [&](float *, const Outcome &at) { top = fmaxf(top, b.exponent(at)); });
         double most[1] = {top};
         maximum(most);
         alone([&] {
-            const double top = fmax(shared.reduction.total[0] * LN_2, shared.b * shared.row.reference_delta);
-            shared.shift = Row::shift_for(top);
+            const Row &row = shared.row;
+            const double reference = shared.b * row.reference_delta - row.base(shared.b);
+            const double top = fmax(shared.reduction.total[0] * LN_2, reference);
+            shared.shift = top > NO_SHIFT || top < -0.5 * NO_SHIFT ? double(float(top * LOG2_E)) * LN_2 : 0.0;
         });
     }
 
@@ -230,15 +250,16 @@ struct Solver {
     __device__ __noinline__ void weigh(double at) {
         alone([&] { shared.b = at, shared.shift = 0.0; });
         if (!shared.row.needs_no_shift(at)) find_shift();
-        const float b = float(at), shift = float(shared.shift * LOG2_E);
+        const Point b = mine().at(shared.b);
+        const float shift = float(shared.shift * LOG2_E);
         double sums[4];
-        mine().sweep(sums, true, [&](float *sum, float y, float delta) {
-            add_weight(sum, exp2_accurate(fmaf(b, delta, y - shift)), y, delta);
+        mine().template sweep<KEPT>(sums, [&](float *sum, const Outcome &at) {
+            add_weight(sum, exp2_accurate(b.exponent(at) - shift), at.y, at);
         });
         sum(sums);
         alone([&] {
             in_nats(shared.reduction.total);
-            shared.weighed = shared.row.weigh(shared.b, shared.shift, shared.reduction.total);
+            shared.weighed = shared.row.weigh(at, shared.shift, shared.reduction.total);
         });
     }
 
@@ -259,7 +280,7 @@ struct Solver {
 
     __device__ __forceinline__ double ess_difference() const { return shared.there.k - shared.here.k; }
 
-    __device__ __forceinline__ void find_alpha(const Rule &rule) {
+    __device__ __noinline__ void find_alpha(const Rule &rule) {
         if (rule.kind == FIXED || rule.kind == ENTROPY) {
             alone([&] {
                 shared.row.iterations = 0;
@@ -287,9 +308,10 @@ struct Solver {
             if (ess) evaluate_ess(alpha); else weigh(alpha);
             alone([&] {
                 Row &row = shared.row;
+                const Weighed &at = shared.weighed;
                 if (ess) shared.over = row.step_ess(ess_difference(), shared.here.k1 - shared.there.k1);
-                else if (rule.kind == KL_BISECTION) shared.over = row.step_bisection(row.moments(shared.weighed, 0.0).k1, rule.rounds);
-                else shared.over = row.step_newton(shared.weighed);
+                else if (rule.kind == KL_BISECTION) shared.over = row.step_bisection(at, rule.rounds);
+                else shared.over = row.step_newton(at);
             });
             over = shared.over;
         }
@@ -299,27 +321,28 @@ struct Solver {
     __device__ __forceinline__ void diagnose(double *solution) {
         const Row &row = shared.row;
         const double alpha = row.alpha, two = 2.0 - alpha;
-        const float log_t = float(row.log_z_t * LOG2_E), shift_of_d = float(row.shift_of_d * LOG2_E);
+        const float log_p = float((row.log_z_p - row.base_p) * LOG2_E);
+        const float log_t = float((row.log_z_t - row.base_t) * LOG2_E);
+        const auto rows = mine();
         bool done = false;
         if (!row.careful && row.needs_no_shift(alpha)) {
-            const float b = float(alpha), b_two = float(two);
+            const Point q = rows.at(alpha), beyond_p = rows.at(two), beyond_t = rows.at(-alpha);
             double sums[8];
-            mine().sweep(sums, true, [&](float *sum, float y, float delta) {
-                add_weight(sum, exp2_accurate(fmaf(b, delta, y)), y, delta);
+            rows.template sweep<KEPT>(sums, [&](float *sum, const Outcome &at) {
+                add_weight(sum, exp2_accurate(q.exponent(at)), at.y, at);
                 // Here and below 2^-22 is enough, and what is too large becomes infinite.
-                sum[4] += exp2_fast(fmaf(b_two, delta, y));
-                sum[5] += exp2_fast(fmaf(-b, delta, y));
-                const float log2_t = y - log_t;
-                sum[6] += fabsf(exp2_fast(log2_t + (delta - shift_of_d)) - exp2_fast(log2_t));
+                sum[4] += exp2_fast(beyond_p.exponent(at));
+                sum[5] += exp2_fast(beyond_t.exponent(at));
+                sum[6] += fabsf(exp2_fast(rows.log2_p(at) - log_p) - exp2_fast(at.y - log_t));
             });
             sum(sums);
             alone([&] {
                 const double *total = shared.reduction.total;
                 const double ess_t[4] = {total[5], 0.0, 0.0, 0.0}, ess_p[4] = {total[4], 0.0, 0.0, 0.0};
-                shared.over = isfinite(total[4]) && isfinite(total[5]);
                 shared.value = total[6];
                 shared.there.k = row.moments(row.weigh(-alpha, 0.0, ess_t), 0.0).k;
                 shared.ends[0] = row.moments(row.weigh(two, 0.0, ess_p), 0.0).k;
+                shared.over = isfinite(shared.ends[0]) && isfinite(shared.there.k);
                 in_nats(shared.reduction.total);
                 shared.weighed = row.weigh(alpha, 0.0, total);
                 shared.here = row.moments(shared.weighed, 0.0);
@@ -332,15 +355,21 @@ struct Solver {
             evaluate(two);
             alone([&] { shared.ends[0] = shared.here.k; });
             evaluate(alpha);
+            const bool careful = row.careful;
+            const float shift_of_d = float(row.shift_of_d * LOG2_E);
             double sums[1];
-            mine().sweep(sums, true, [&](float *sum, float y, float delta) {
-                sum[0] += fabsf(weight_difference(y - log_t, delta - shift_of_d));
+            rows.template sweep<KEPT>(sums, [&](float *sum, const Outcome &at) {
+                const float t = at.y - log_t;
+                sum[0] += fabsf(
+                    careful ? weight_difference(t, at.delta - shift_of_d)
+                            : exp2_fast(rows.log2_p(at) - log_p) - exp2_fast(t)
+                );
             });
             sum(sums);
-            alone([&] { shared.value = shared.reduction.total[0]; });
+            // What the rounding of log_t took of all differences.
+            const double taken = careful ? double(log_t) * LN_2 - row.log_z_t : 0.0;
+            alone([&] { shared.value = shared.reduction.total[0] * exp(taken); });
         }
-        // What the rounding of log_t took.
-        alone([&] { shared.value *= exp(double(log_t) * LN_2 - row.log_z_t); });
         if (threadIdx.x == 0 && rank_in_cluster<CLUSTER>() == 0) write(solution);
     }
 

@@ -4,6 +4,8 @@ use anyhow::{Context, Result, ensure};
 use candle_core::CudaDevice;
 use candle_core::cuda_backend::cudarc::driver::sys::CUdevice_attribute as Attribute;
 
+use crate::nvrtc;
+
 /// Bytes of shared memory that are not the cache; `BEFORE_THE_CACHE` in `sweep.cu`.
 const BEFORE_THE_CACHE: usize = 4096;
 
@@ -42,7 +44,7 @@ impl Gpu {
             Ok(context.attribute(attribute).context("the GPU does not say what it has")? as usize)
         };
         Ok(Self {
-            capability: context.compute_capability().context("the GPU does not say what it can")?,
+            capability: nvrtc::capability(device)?,
             multiprocessors: number(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?,
             block: number(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?,
             multiprocessor: number(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_MULTIPROCESSOR)?,
@@ -68,7 +70,7 @@ impl Launch {
         let alone = rows * cluster <= gpu.multiprocessors || shared(cluster) > gpu.half();
         let threads = match vocabulary.div_ceil(cluster) {
             ..=1024 => 128,
-            ..=4096 => 256,
+            1025..=4096 => 256,
             _ if alone && cached => 1024,
             _ => 512,
         };

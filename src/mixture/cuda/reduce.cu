@@ -23,7 +23,7 @@ struct Maximum {
     static __device__ __forceinline__ double of(double a, double b) { return a > b ? a : b; }
 };
 
-// Reduces N (a power of 2) values of each thread into `total`; `turn` alternates between reductions. Ends with a barrier.
+// Reduces N (a power of 2) values of each thread into `total`; `turn` alternates between reductions. Ends in a barrier.
 template <int CLUSTER, class Operation, int N>
 __device__ __forceinline__ void reduce(Reduction &shared, unsigned &turn, double (&value)[N]) {
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;

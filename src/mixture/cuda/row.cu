@@ -1,5 +1,5 @@
-// One row in numbers: everything that follows from its sums, in f64, on one thread. As `split.rs` and `solve.rs` have it,
-// with Newton's steps. Nats, but where bits are named.
+// One row in numbers: everything that follows from its sums, in f64, on one thread. As `split.rs` and `solve.rs` have
+// it, with Newton's steps. Nats, but where bits are named.
 
 // Logits this far below the largest of their row are taken for -inf.
 #define NOTHING 1e10
@@ -9,11 +9,15 @@
 #define CLOSE 0.0625
 // Where the logarithms of two sums differ by less than this, the sum of the differences is the better one.
 #define NEAR_1 0.5
-// With a standard deviation of d below this, differences of weights have too few digits.
+// With a standard deviation of d below this, under the mixture at 1/2, differences of weights have too few digits;
 #define WIDE 0.5
+// but with this one under either side, only the mixture is narrow.
+#define TORN 2.0
 // Below this variance of d the two distributions are the same.
 #define SAME 1e-30
 #define SAME_K1 1e-12
+// How far, in nats, `zero` may lie from the reference's d: at alpha = 1 every exponent is moved by as much.
+#define FAR 16.0
 #define MOST_STEPS 100
 #define HALVINGS 24
 
@@ -31,9 +35,8 @@ struct Moments {
 };
 
 // Sums at weights exp(y + b delta), the reference's among them: their logarithm, mean and variance of delta, mean of y.
-// b is rounded to f32, as the sweep has it; `off` is what that took.
 struct Weighed {
-    double b, off, log_w, delta, variance, y;
+    double b, log_w, delta, variance, y;
     bool shifted;
 };
 
@@ -73,14 +76,19 @@ struct Quintic {
 };
 
 struct Row {
+    // delta of the reference before a row is settled, and how far the largest logits lie above its own.
+    double delta_first, above_p, above_t;
     // delta of the reference, log sums of exponents relative to it, and log_z_p - log_z_t with all digits.
     double reference_delta, log_z_p, log_z_t, log_w_t, shift_of_d;
     double entropy_p, entropy_t;
     Moments at_0, at_1;
-    // The largest exponents of the joint support, at least 0; of what one side only has; the sums over that.
-    double top_t, top_p, top_outside_t, top_outside_p;
-    double outside_t[2], outside_p[2];
-    // Whether differences of weights are summed, whether every |delta| is below CLOSE.
+    // The largest exponents of the joint support, at least 0. Sweeps over rows that are not careful leave out those of
+    // the largest logits, which are (1 - b) base_t + b base_p of log w at b.
+    double top_t, top_p, base_t, base_p;
+    // The largest logits of the whole rows above the reference's, and sums (w, w times exponent) over what one side
+    // only has, relative to these.
+    double top_outside_t, top_outside_p, outside_t[2], outside_p[2];
+    // Whether d varies so little that differences of weights are summed, and whether every |delta| is below CLOSE.
     bool one_sided, careful, close, p_outside, t_outside;
     // The search.
     double alpha, low, high, k2_low, k2_high, last_step;
@@ -89,42 +97,68 @@ struct Row {
     // A whole f32 of bits, so that sweeps and f64 mean the same shift.
     static __device__ double shift_for(double top) { return top > NO_SHIFT ? double(float(top * LOG2_E)) * LN_2 : 0.0; }
 
+    // Whether a row is careful decides what its sweeps are relative to. The delta where both are 0, in bits.
+    __device__ float settle(bool is_careful) {
+        careful = is_careful;
+        reference_delta = delta_first;
+        base_t = base_p = 0.0;
+        float both = 0.0f;
+        if (!careful) {
+            // `zero` is moved by so much that this delta is a number of f32.
+            both = float((above_p - above_t + delta_first) * LOG2_E);
+            reference_delta = double(both) * LN_2 - above_p + above_t;
+            base_t = above_t, base_p = above_p + reference_delta;
+        }
+        top_t = above_t;
+        top_p = fmax(fmax(above_p, 0.0) + reference_delta, 0.0);
+        return both;
+    }
+
+    // What a sweep over one end leaves out of the exponents.
+    __device__ double shift_of_end(double end) const {
+        return careful ? shift_for(end == 0.0 ? top_t : top_p) : base(end);
+    }
+
+    // What every sweep at b leaves out of them.
+    __device__ double base(double b) const { return (1.0 - b) * base_t + b * base_p; }
+
     // log of the reference's weight and the rest; where it weighs exactly 1, the rest keeps all its digits.
     static __device__ double log_with(double reference, double rest, double shift) {
         return (reference == 1.0 ? log1p(rest) : log(reference + rest)) + shift;
     }
 
-    // Normaliser, entropy and moments of the side at `end`, from sums (w, w delta, w delta^2, w y) without reference.
+    // Normaliser, entropy and moments of the side at `end`, from sums (w, w delta, w delta^2, w times its exponent)
+    // without reference.
     __device__ void side(double end, const double *sum, double &log_z, double &entropy, Moments &at, double &z) const {
         const double *only = end == 0.0 ? outside_t : outside_p;
-        const double own = shift_for(end == 0.0 ? top_t : top_p);
-        const double others = shift_for(end == 0.0 ? top_outside_t : top_outside_p);
+        const double own = shift_of_end(end), top = end == 0.0 ? top_outside_t : top_outside_p + reference_delta;
         const bool has_outside = end == 0.0 ? t_outside : p_outside;
-        const double shift = has_outside ? fmax(own, others) : own;
-        const double scale = own == shift ? 1.0 : exp(own - shift), scale_only = others == shift ? 1.0 : exp(others - shift);
-        const double outside = has_outside ? only[0] * scale_only : 0.0;
-        const double outside_exponent = has_outside ? only[1] * scale_only : 0.0;
+        const double shift = has_outside ? fmax(own, shift_for(top)) : own;
+        const double scale = own == shift ? 1.0 : exp(own - shift);
+        const double outside = has_outside ? only[0] * exp(top - shift) : 0.0;
+        const double outside_exponent = has_outside ? (only[1] + top * only[0]) * exp(top - shift) : 0.0;
         const double delta = reference_delta, reference = exp(end * delta - shift), rest = sum[0] * scale;
         log_z = log_with(reference, rest + outside, shift);
         at.k = has_outside ? log_with(reference, rest, shift) - log_z : 0.0;
         const double w = rest + reference, wd = sum[1] * scale + reference * delta;
-        const double exponent = (sum[3] + end * sum[1]) * scale + reference * end * delta;
+        const double exponent = (sum[3] + base(end) * sum[0]) * scale + reference * end * delta;
         entropy = fmax(log_z - (exponent + outside_exponent) / (w + outside), 0.0);
         at.k1 = wd / w;
         at.k2 = fmax((sum[2] * scale + reference * delta * delta) / w - at.k1 * at.k1, 0.0);
         z = shift == 0.0 ? w + outside : INFINITY_F64;
     }
 
-    // From the sums at both ends. `difference` is the sum over exp(y + delta) - exp(y) where `careful` is set by the
-    // first call; the second one has it.
-    __device__ void finish(const double *sums_t, const double *sums_p, bool with_difference, double difference) {
+    // From the sums at both ends; `difference` is the sum over exp(y + delta) - exp(y) of careful rows.
+    __device__ void finish(const double *sums_t, const double *sums_p, double difference) {
         double z_t, z_p;
         side(0.0, sums_t, log_z_t, entropy_t, at_0, z_t);
         side(1.0, sums_p, log_z_p, entropy_p, at_1, z_p);
-        careful = fmin(at_0.k2, at_1.k2) < WIDE * WIDE;
         shift_of_d = log_z_p - log_z_t;
-        if (with_difference && isfinite(z_t) && isfinite(z_p) && fabs(shift_of_d) < NEAR_1)
-            shift_of_d = log1p((difference + expm1(reference_delta) + outside_p[0] - outside_t[0]) / z_t);
+        if (careful && isfinite(z_t) && isfinite(z_p) && fabs(shift_of_d) < NEAR_1) {
+            if (p_outside) difference += outside_p[0] * exp(top_outside_p + reference_delta);
+            if (t_outside) difference -= outside_t[0] * exp(top_outside_t);
+            shift_of_d = log1p((difference + expm1(reference_delta)) / z_t);
+        }
         at_0.k1 -= shift_of_d;
         at_1.k1 -= shift_of_d;
         log_w_t = log_z_t + at_0.k;
@@ -135,17 +169,17 @@ struct Row {
         return b >= 0.0 && b <= 1.0 && (1.0 - b) * top_t + b * top_p <= NO_SHIFT;
     }
 
-    // From sums (w, w delta, w delta^2, w y) without reference, at exponents less `shift`.
-    __device__ Weighed weigh(double exact_b, double shift, const double *sum) const {
-        const double b = double(float(exact_b));
+    // From sums (w, w delta, w delta^2, w y) without reference, at exponents less base and `more`.
+    __device__ Weighed weigh(double b, double more, const double *sum) const {
+        const double shift = base(b) + more;
         const double delta = reference_delta, reference = exp(b * delta - shift), w = sum[0] + reference;
         Weighed weighed;
-        weighed.b = b, weighed.off = exact_b - b, weighed.shifted = shift != 0.0;
+        weighed.b = b, weighed.shifted = shift != 0.0;
         weighed.log_w = log_with(reference, sum[0], shift);
         weighed.delta = (sum[1] + reference * delta) / w;
         weighed.variance =
             fmax((sum[2] + reference * delta * delta) / w - weighed.delta * weighed.delta, 0.0);
-        weighed.y = sum[3] / w;
+        weighed.y = (sum[3] + base_t * sum[0]) / w;
         return weighed;
     }
 
@@ -169,8 +203,6 @@ struct Row {
         } else {
             here.k = at.log_w - log_w_t + at_0.k - at.b * shift_of_d;
         }
-        here.k += at.off * here.k1;
-        here.k1 += at.off * here.k2;
         return here;
     }
 
@@ -205,15 +237,15 @@ struct Row {
         iterations = 0, status = OK;
     }
 
-    __device__ bool step_bisection(double k1, int rounds) {
-        if (k1 > 0.0) high = alpha; else low = alpha;
+    __device__ bool step_bisection(const Weighed &at, int rounds) {
+        if (at.delta - shift_of_d > 0.0) high = alpha; else low = alpha;
         alpha = 0.5 * (low + high);
         return ++iterations >= rounds;
     }
 
     // One evaluation of K' at `alpha`: true where the search is over, else `alpha` is the next place.
     __device__ bool step_newton(const Weighed &at) {
-        const double k2 = at.variance, k1 = at.delta - shift_of_d + at.off * k2;
+        const double k2 = at.variance, k1 = at.delta - shift_of_d;
         iterations++;
         if (k1 > 0.0) high = alpha, k2_high = k2; else low = alpha, k2_low = k2;
         const double step = k1 == 0.0 ? 0.0 : k1 / k2, size = fabs(step);
@@ -222,9 +254,10 @@ struct Row {
         const double rounding = needed * k2 + 2e-8 * sqrt(k2 + at.delta * at.delta);
         const bool stuck = size >= 0.5 * last_step && fabs(k1) <= 50.0 * rounding;
         if (fabs(k1) <= rounding || stuck || high - low < 1e-15) return true;
-        // What Newton's step leaves, from a third derivative that the ends of the bracket give.
-        const double k3 = (k2_high - k2_low) / (high - low);
-        if (size < 1e-2 && 2.0 * fabs(k3 / k2 * step * step) <= needed) {
+        // What Newton's step leaves is half the third cumulant of d over its variance times the step's square. The
+        // cumulant is of the order of the standard deviation cubed, or what the ends of the bracket say.
+        const double k3 = fmax(fabs((k2_high - k2_low) / (high - low)), k2 * sqrt(k2));
+        if (2.0 * k3 / k2 * step * step <= needed) {
             alpha = clamp(alpha - step, low, high);
             return true;
         }

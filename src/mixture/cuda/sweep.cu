@@ -2,7 +2,9 @@
 //
 // Outcomes are taken in fours that lie on whole addresses of memory, so that the first and the last four of a row
 // may reach beyond it. Exponents are in bits, relative to the reference outcome, which every sum leaves out: y is
-// log2 t, delta is log2 p - log2 t less `zero`.
+// log2 t, delta is log2 p - log2 t less `zero`. Of a careful row, whose d varies little, y and delta are kept, which
+// then have all their digits. Of any other row log2 p and log2 t relative to their largest are, so that the heavy
+// outcomes of either side have all their digits however far the other side's lie; Row::base is what that leaves out.
 
 // An exponent that stands for no mass.
 #define NO_MASS -1e6f
@@ -24,20 +26,39 @@ struct Difference {
     }
 };
 
+// What lies in the cache, if not what is wanted.
+enum Source { KEPT, LOGITS, MEMORY };
+
 template <class Element, int CLUSTER, bool CACHED>
 struct Outcomes {
+    // y or log2 t, delta, and delta or log2 p.
+    struct Outcome {
+        float y, delta, kept;
+    };
+
+    // Weights exp(y + b delta) = exp(own y + b kept), up to Row::base; b is a number of f32 and what is left of it.
+    struct Point {
+        float b, own, left;
+        __device__ __forceinline__ float exponent(const Outcome &at) const {
+            return fmaf(left, at.delta, fmaf(b, at.kept, own * at.y));
+        }
+    };
+
     const Element *policy, *target;
     // Fours of this block: the whole row's are `4 * four - lead + 0..3`.
     int vocabulary, lead, first, last;
     bool aligned;
     // What the survey found.
     int reference;
-    float least_p, least_t, t_reference;
+    float least_p, least_t;
+    bool careful;
+    // What y and log2 p are relative to, and delta where both are 0.
+    float zero_p, zero_t, zero_delta;
     Difference zero;
 
     __device__ Outcomes(const Element *policy, const Element *target, int vocabulary)
         : policy(policy), target(target), vocabulary(vocabulary), reference(-1), least_p(MASKED), least_t(MASKED),
-          t_reference(0.0f), zero(0.0f, 0.0f) {
+          careful(false), zero_p(0.0f), zero_t(0.0f), zero_delta(0.0f), zero(0.0f, 0.0f) {
         const int in_four = sizeof(typename Element::Four) - 1;
         lead = int((unsigned long long)policy & in_four) / int(sizeof(Element));
         aligned = lead == int((unsigned long long)target & in_four) / int(sizeof(Element));
@@ -64,21 +85,24 @@ struct Outcomes {
 
     __device__ __forceinline__ bool joint(float p, float t) const { return p > least_p && t > least_t; }
 
-    // y and delta from the logits in their place.
+    // What is kept, from the logits in their place.
     __device__ __forceinline__ void relative(int four, float (&p)[4], float (&t)[4]) const {
         const int from = 4 * four - lead;
 #pragma unroll
         for (int i = 0; i < 4; i++) {
-            const Difference d(p[i], t[i]);
-            const float delta = ((d.rounded - zero.rounded) + (d.rest - zero.rest)) * float(LOG2_E);
-            const float y = (t[i] - t_reference) * float(LOG2_E);
+            float kept = (p[i] - zero_p) * float(LOG2_E);
+            if (careful) {
+                const Difference d(p[i], t[i]);
+                kept = ((d.rounded - zero.rounded) + (d.rest - zero.rest)) * float(LOG2_E);
+            }
+            const float y = (t[i] - zero_t) * float(LOG2_E);
             const bool has = joint(p[i], t[i]) && from + i != reference;
             t[i] = has ? y : NO_MASS;
-            p[i] = has ? delta : 0.0f;
+            p[i] = has ? kept : careful ? 0.0f : NO_MASS;
         }
     }
 
-    // This block's share: first the logits, then delta and y.
+    // This block's share: first the logits, then what is kept and y.
     __device__ __forceinline__ float4 *cached(int four) const {
         DYNAMIC_SHARED(memory);
         return (float4 *)(memory + BEFORE_THE_CACHE) + 2 * (four - first);
@@ -107,33 +131,46 @@ struct Outcomes {
         if (CACHED) store(four, p, t);
     }
 
-    // delta and y. The first of these sweeps leaves them in the cache.
-    __device__ __forceinline__ void exponents(int four, float (&delta)[4], float (&y)[4], bool again) const {
-        if (CACHED) {
-            load(four, delta, y);
-            if (again) return;
+    // What is kept and y. The first of these sweeps leaves them in the cache.
+    template <Source SOURCE>
+    __device__ __forceinline__ void exponents(int four, float (&kept)[4], float (&y)[4]) const {
+        if (CACHED && SOURCE != MEMORY) {
+            load(four, kept, y);
+            if (SOURCE == KEPT) return;
         } else {
-            read(four, delta, y);
+            read(four, kept, y);
         }
-        relative(four, delta, y);
-        if (CACHED) store(four, delta, y);
+        relative(four, kept, y);
+        if (CACHED) store(four, kept, y);
     }
 
-    // Adds `term(sums, y, delta)` of all outcomes of this thread.
-    template <int N, class Term>
-    __device__ __forceinline__ void sweep(double (&total)[N], bool again, const Term &term) const {
+    __device__ __forceinline__ Point at(double exact) const {
+        // So that 1 - b is a number of f32, too.
+        const double b = rint(exact * 4194304.0) / 4194304.0;
+        return {float(b), careful ? 1.0f : float(1.0 - b), float(exact - b)};
+    }
+
+    __device__ __forceinline__ float log2_p(const Outcome &at) const { return careful ? at.y + at.kept : at.kept; }
+
+    // Adds `term(sums, outcome)` of all outcomes of this thread.
+    template <Source SOURCE, int N, class Term>
+    __device__ __forceinline__ void sweep(double (&total)[N], const Term &term) const {
 #pragma unroll
         for (int n = 0; n < N; n++) total[n] = 0.0;
         for (int four = first + threadIdx.x; four < last;) {
             float sum[N];
 #pragma unroll
             for (int n = 0; n < N; n++) sum[n] = 0.0f;
-#pragma unroll 2
+// More at once do not fit into 64 registers.
+#pragma unroll (CACHED && N > 4 ? 1 : 2)
             for (int i = 0; i < CHUNK && four < last; i++, four += blockDim.x) {
-                float delta[4], y[4];
-                exponents(four, delta, y, again);
+                float kept[4], y[4];
+                exponents<SOURCE>(four, kept, y);
 #pragma unroll
-                for (int j = 0; j < 4; j++) term(sum, y[j], delta[j]);
+                for (int j = 0; j < 4; j++) {
+                    const Outcome outcome = {y[j], careful ? kept[j] : kept[j] - y[j] + zero_delta, kept[j]};
+                    term(sum, outcome);
+                }
             }
 #pragma unroll
             for (int n = 0; n < N; n++) total[n] += double(sum[n]);
@@ -159,13 +196,14 @@ __device__ __forceinline__ float exp2_accurate(float x) {
     return p * __uint_as_float(__float_as_uint(shifted) << 23);
 }
 
-// w, w delta, w delta^2, w y.
-__device__ __forceinline__ void add_weight(float *sum, float w, float y, float delta) {
-    const float wd = w * delta;
+// w, w delta, w delta^2, w times an exponent.
+template <class Outcome>
+__device__ __forceinline__ void add_weight(float *sum, float w, float exponent, const Outcome &at) {
+    const float wd = w * at.delta;
     sum[0] += w;
     sum[1] += wd;
-    sum[2] = fmaf(wd, delta, sum[2]);
-    sum[3] = fmaf(w, y, sum[3]);
+    sum[2] = fmaf(wd, at.delta, sum[2]);
+    sum[3] = fmaf(w, exponent, sum[3]);
 }
 
 // 2^(y + x) - 2^y, without cancellation where x is small.
