@@ -133,13 +133,14 @@ fn weights(params: &Params, adapted: Option<&Adapted>, trained: bool) -> Weights
 }
 
 fn build(config: &Config, weights: Weights, head: OutputHead) -> Result<Network> {
-    let network = match config {
+    let mut network = match config {
         Config::Gpt2(c) => gpt2::network(c, &weights, head)?,
         Config::GptNeox(c) => gpt_neox::network(c, &weights, head)?,
         Config::Llama(c) => llama::network(c, &weights, head)?,
         Config::DistilBert(_) | Config::DebertaV2(_) => bail!(no_language_model(config)),
     };
     weights.finish().context("the weights do not fit the configuration")?;
+    network.max_positions = config.max_positions();
     Ok(network)
 }
 
