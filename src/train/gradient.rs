@@ -73,4 +73,9 @@ impl Gradient {
     pub fn values(&self) -> &[Vec<f32>] {
         &self.values
     }
+
+    /// The values of every variable, for [`crate::ranks::Ranks::mean`].
+    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut [f32]> {
+        self.values.iter_mut().map(Vec::as_mut_slice)
+    }
 }
