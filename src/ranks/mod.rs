@@ -33,12 +33,18 @@ mod mpi;
 #[cfg(not(feature = "mpi"))]
 #[path = "without_mpi.rs"]
 mod mpi;
+#[cfg(feature = "nccl")]
+mod nccl;
+#[cfg(not(feature = "nccl"))]
+#[path = "without_nccl.rs"]
+mod nccl;
 mod shard;
+mod tensor;
 
 use std::ops::Range;
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 pub use shard::Shard;
 
@@ -47,22 +53,29 @@ pub use shard::Shard;
 pub struct Ranks {
     /// None: this process is alone.
     mpi: Option<Arc<mpi::Mpi>>,
+    /// This rank's GPU, if tensors on it take part.
+    gpu: Option<Arc<nccl::Gpu>>,
 }
 
 impl Ranks {
     /// This process is the whole training.
     pub fn alone() -> Self {
-        Self { mpi: None }
+        Self { mpi: None, gpu: None }
     }
 
     /// The ranks that the launcher started, from MPI; without a launcher, this process alone. MPI can be entered once
     /// in a process.
     ///
     /// # Errors
-    /// MPI was entered before; its library does not allow calls from several threads. In a build without the feature `mpi`:
-    /// a launcher that started several processes, each of which would do the whole training.
+    /// MPI was entered before; its library does not allow calls from several threads. The launcher started several
+    /// processes that know nothing of each other, each of which would do the whole training: a build without the feature
+    /// `mpi`, or a launcher that does not speak to the MPI library.
     pub fn launched() -> Result<Self> {
-        Ok(Self { mpi: mpi::launched()?.map(Arc::new) })
+        let ranks = Self { mpi: mpi::launched()?.map(Arc::new), gpu: None };
+        if ranks.size() == 1 {
+            refuse_many(|name| std::env::var(name).ok())?;
+        }
+        Ok(ranks)
     }
 
     /// This process's number, from 0.
@@ -73,6 +86,25 @@ impl Ranks {
     /// The number of processes.
     pub fn size(&self) -> usize {
         self.mpi.as_ref().map_or(1, |mpi| mpi.size())
+    }
+
+    /// This process's number among those on the same machine: which of its GPUs it takes.
+    ///
+    /// # Errors
+    /// Other ranks are at something else.
+    pub fn local_rank(&self) -> Result<usize> {
+        self.mpi.as_ref().map_or(Ok(0), |mpi| mpi.local_rank())
+    }
+
+    /// The same ranks with one GPU each, which no two ranks share. Tensors on it then take part in [`Ranks::mean_tensor`],
+    /// [`Ranks::broadcast_tensor`] and [`Shard`], through NCCL.
+    ///
+    /// # Errors
+    /// NCCL finds no way between the GPUs, or two ranks on one. `NCCL_DEBUG=WARN` in the environment makes it say more.
+    #[cfg(feature = "nccl")]
+    pub fn with_gpu(&self, device: &candle_core::CudaDevice) -> Result<Self> {
+        let gpu = self.mpi.as_ref().map(|mpi| nccl::Gpu::new(mpi, device)).transpose()?;
+        Ok(Self { mpi: self.mpi.clone(), gpu: gpu.map(Arc::new) })
     }
 
     /// This rank's share of `count` things: contiguous, in the order of the ranks, sizes differ by one at most.
@@ -150,6 +182,24 @@ impl Ranks {
     }
 }
 
+/// How often a process was started, as its launcher says: Open MPI, MPICH and its kin, a step of srun.
+const LAUNCHED: [&str; 3] = ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"];
+
+/// # Errors
+/// The launcher's variables say that there is more than one process.
+fn refuse_many(variable: impl Fn(&str) -> Option<String>) -> Result<()> {
+    let remedy = if cfg!(feature = "mpi") {
+        "srun needs `--mpi=pmix` or what else the MPI library speaks (`srun --mpi=list`), mpirun must be this library's"
+    } else {
+        "build the command with `--features mpi`, or start it once"
+    };
+    for name in LAUNCHED {
+        let count = variable(name).and_then(|count| count.parse().ok()).unwrap_or(1u32);
+        ensure!(count < 2, "{count} processes were started ({name}), but each of them is alone: {remedy}");
+    }
+    Ok(())
+}
+
 /// The share of `count` things of one rank.
 fn part(count: usize, rank: usize, size: usize) -> Range<usize> {
     // count · rank would overflow only beyond any memory.
@@ -171,6 +221,16 @@ mod tests {
                 assert!(lengths.clone().max().unwrap() - lengths.min().unwrap() <= 1, "{count} over {size}");
             }
         }
+    }
+
+    #[test]
+    fn several_processes_that_are_alone_are_refused() {
+        for (value, refused) in [("2", true), ("64", true), ("1", false), ("", false), ("many", false)] {
+            let srun = |name: &str| (name == "SLURM_STEP_NUM_TASKS").then(|| value.to_string());
+            assert_eq!(refuse_many(srun).is_err(), refused, "{value:?}");
+        }
+        let error = refuse_many(|name| (name == "OMPI_COMM_WORLD_SIZE").then(|| "2".to_string())).unwrap_err();
+        assert!(error.to_string().starts_with("2 processes were started (OMPI_COMM_WORLD_SIZE)"), "{error}");
     }
 
     #[test]

@@ -31,19 +31,20 @@ pub(super) struct Mpi {
 /// What a rank is about to do, told to the others before it is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u64)]
-enum Call {
+pub(super) enum Call {
     Mean,
     Broadcast,
     Same,
     Gather,
     Rows,
     Barrier,
+    LocalRank,
     End,
 }
 
 impl Call {
-    const ALL: [Call; 7] =
-        [Call::Mean, Call::Broadcast, Call::Same, Call::Gather, Call::Rows, Call::Barrier, Call::End];
+    const ALL: [Call; 8] =
+        [Call::Mean, Call::Broadcast, Call::Same, Call::Gather, Call::Rows, Call::Barrier, Call::LocalRank, Call::End];
 
     fn describe(self, count: usize) -> String {
         match self {
@@ -53,6 +54,7 @@ impl Call {
             Call::Gather => "a gathering of rows".to_string(),
             Call::Rows => format!("the {count} bytes of a sharded tensor"),
             Call::Barrier => "a barrier".to_string(),
+            Call::LocalRank => "the choice of a GPU".to_string(),
             Call::End => "the end".to_string(),
         }
     }
@@ -193,6 +195,19 @@ impl Mpi {
         self.meet(Call::Barrier, 0, |_, _| Ok(()))
     }
 
+    pub(super) fn local_rank(&self) -> Result<usize> {
+        self.meet(Call::LocalRank, 0, |world, _| Ok(world.split_shared(self.rank as Count).rank() as usize))
+    }
+
+    /// Replaces the bytes by those of rank 0: how the ranks learn NCCL's name of their group.
+    #[cfg(feature = "nccl")]
+    pub(super) fn broadcast_bytes(&self, bytes: &mut [u8]) -> Result<()> {
+        self.meet(Call::Broadcast, bytes.len(), |world, _| {
+            world.process_at_rank(0).broadcast_into(bytes);
+            Ok(())
+        })
+    }
+
     pub(super) fn end<T>(&self, outcome: Result<T>) -> Result<T> {
         match outcome.and_then(|value| self.meet(Call::End, 0, |_, _| Ok(value))) {
             Err(error) if self.size > 1 => self.abort(&format!("{error:#}")),
@@ -205,7 +220,7 @@ impl Mpi {
 
     /// Tells the other ranks what this one is about to do; does it if all are about to do the same. `act` gets the
     /// counts of all ranks.
-    fn meet<R>(
+    pub(super) fn meet<R>(
         &self,
         call: Call,
         count: usize,

@@ -1,10 +1,11 @@
 //! Frozen weights of which each rank keeps a part.
 
 use anyhow::{Context, Result, ensure};
-use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor, WithDType};
+use candle_core::{CpuStorage, CudaStorage, CustomOp1, Layout, Shape, Tensor, WithDType};
 
 use super::Ranks;
 use super::mpi::Mpi;
+use super::tensor::{contiguous, in_candle};
 
 /// A frozen tensor spread over the ranks: each keeps its contiguous [`Ranks::part`] of the rows (the first axis), as
 /// fully sharded data parallel training does (Zhao et al. 2023, arXiv:2304.11277). Before a layer is used, its weights
@@ -21,12 +22,13 @@ impl Shard {
     /// [`Ranks::same`] with a digest of the weights does.
     ///
     /// # Errors
-    /// A tensor without axes, or one that is on no CPU while there are several ranks.
+    /// A tensor without axes; one on a GPU that `Ranks::with_gpu` was not given.
     pub fn new(whole: &Tensor, ranks: &Ranks) -> Result<Self> {
         ensure!(whole.rank() > 0, "a single number has no rows to share out");
         ensure!(
-            whole.device().is_cpu() || ranks.size() == 1,
-            "a tensor on {:?} cannot be shared out: ranks exchange what is in the CPU's memory",
+            whole.device().is_cpu() || ranks.size() == 1 || ranks.gpu().is_ok(),
+            "a tensor on {:?} cannot be shared out: these ranks exchange what is in the CPU's memory (the feature `nccl` \
+             and Ranks::with_gpu change that)",
             whole.device().location()
         );
         let whole = whole.detach();
@@ -42,11 +44,11 @@ impl Shard {
     /// The whole tensor, in memory of its own where there are several ranks. Collective.
     ///
     /// # Errors
-    /// Other ranks are at something else; a type without numbers on the CPU.
+    /// Other ranks are at something else; a type that is not u8, u32, i64 or a float of 16 to 64 bits.
     pub fn gather(&self) -> Result<Tensor> {
         match &self.ranks.mpi {
             Some(mpi) if mpi.size() > 1 => {
-                let gather = AllGather { shape: &self.shape, mpi };
+                let gather = AllGather { shape: &self.shape, ranks: &self.ranks, mpi };
                 self.part.apply_op1_no_bwd(&gather).with_context(|| format!("gathering a tensor {:?}", self.shape))
             }
             _ => Ok(self.part.clone()),
@@ -67,6 +69,7 @@ impl Shard {
 /// candle hands out a tensor's memory only through an operation.
 struct AllGather<'a> {
     shape: &'a Shape,
+    ranks: &'a Ranks,
     mpi: &'a Mpi,
 }
 
@@ -76,7 +79,7 @@ impl CustomOp1 for AllGather<'_> {
     }
 
     fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
-        let Some((start, end)) = layout.contiguous_offsets() else { candle_core::bail!("a shard is contiguous") };
+        let (start, end) = contiguous(layout)?;
         let whole = match storage {
             CpuStorage::U8(values) => CpuStorage::U8(self.whole(&values[start..end])?),
             CpuStorage::U32(values) => CpuStorage::U32(self.whole(&values[start..end])?),
@@ -88,6 +91,11 @@ impl CustomOp1 for AllGather<'_> {
             _ => candle_core::bail!("numbers of this type cannot be gathered"),
         };
         Ok((whole, self.shape.clone()))
+    }
+
+    fn cuda_fwd(&self, storage: &CudaStorage, layout: &Layout) -> candle_core::Result<(CudaStorage, Shape)> {
+        let (start, end) = contiguous(layout)?;
+        Ok((self.ranks.gpu()?.all_gather_rows(storage, start..end, self.shape)?, self.shape.clone()))
     }
 }
 
@@ -102,7 +110,7 @@ impl AllGather<'_> {
                 std::slice::from_raw_parts_mut(whole.as_mut_ptr().cast::<u8>(), size_of_val(&whole[..])),
             )
         };
-        self.mpi.all_gather_rows(own, row_bytes, all).map_err(|e| candle_core::Error::Msg(format!("{e:#}")))?;
+        self.mpi.all_gather_rows(own, row_bytes, all).map_err(in_candle)?;
         Ok(whole)
     }
 }

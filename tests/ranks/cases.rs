@@ -85,6 +85,22 @@ fn exchange(ranks: &Ranks) -> Result<()> {
     let expected: Vec<f32> = (0..1001).map(|i| value(0, i)).collect();
     ensure!(values == expected, "a broadcast gave rank {rank} something else");
 
+    // The same through tensors: what is not of the tensor stays.
+    let tensor = Tensor::from_vec((0..100).map(|i| value(rank, i)).collect(), (10, 10), &Device::Cpu)?;
+    ranks.broadcast_tensor(&tensor.narrow(0, 2, 3)?)?;
+    let place = |i: usize| if (20..50).contains(&i) { 0 } else { rank };
+    let expected: Vec<f32> = (0..100).map(|i| value(place(i), i)).collect();
+    ensure!(tensor.flatten_all()?.to_vec1::<f32>()? == expected, "a broadcast of a tensor gave rank {rank} {tensor}");
+    let tensor = Tensor::full(rank as f32, (2, 3), &Device::Cpu)?;
+    ranks.mean_tensor(&tensor)?;
+    let mean = (0..size).sum::<usize>() as f32 / size as f32;
+    ensure!(tensor.to_vec2::<f32>()? == vec![vec![mean; 3]; 2], "the mean is {mean}, not {tensor}");
+    for wrong in [tensor.t()?, tensor.to_dtype(DType::F64)?] {
+        ensure!(ranks.mean_tensor(&wrong).is_err(), "no mean of {wrong:?} was asked for");
+    }
+    // All ranks of this test are on one machine.
+    ensure!(ranks.local_rank()? == rank, "rank {rank} is here rank {}", ranks.local_rank()?);
+
     // Byte strings of different lengths, one of them empty.
     let own = "x".repeat(10 * rank);
     match ranks.gather(own.as_bytes())? {
