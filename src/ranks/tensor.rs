@@ -10,7 +10,7 @@ impl Ranks {
     /// [`Ranks::mean`] of a contiguous f32 tensor, in place. On a GPU the values of all ranks are gathered, and each rank adds
     /// them in the order of the ranks, for NCCL's own all-reduce may add in another order in every call where the
     /// switch does it (NVIDIA/nccl issue 1497). That moves n − 1 times the values into each of n GPUs, and needs
-    /// 16 MiB · n there.
+    /// about 16 MiB · (n + 6) there.
     ///
     /// # Errors
     /// Another type, or number of values on another rank; a tensor on a GPU that `Ranks::with_gpu` was not given.
