@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 /// The rooms between a seed and a number.
-const DECIDING: [&str; 13] = [
+const DECIDING: [&str; 14] = [
     "Cargo.lock",
     "src/method",
     "src/metrics",
     "src/mixture",
     "src/models",
     "src/nn",
+    "src/ranks",
     "src/record/frame.rs",
     "src/record/rows.rs",
     "src/rollout",

@@ -6,6 +6,7 @@
 //!
 //! - [`seed`], [`simd`], [`machine`], [`display`], [`progress`]: random numbers, vectorised loops, the process,
 //!   what a cell shows, how long work tells of itself
+//! - [`ranks`]: the processes of one training, and tensors spread over them
 //! - [`mixture`]: K and its derivatives, the rules for α: numbers in, numbers out
 //! - [`nn`], [`models`]: differentiable blocks; GPT-2, GPT-NeoX and LLaMA
 //! - [`rollout`]: responses drawn from a proposal
@@ -33,6 +34,7 @@ mod nvrtc;
 pub mod plot;
 pub mod prelude;
 pub mod progress;
+pub mod ranks;
 pub mod record;
 pub mod reward;
 pub mod rollout;

@@ -5,6 +5,7 @@ use candle_core::{DType, Tensor};
 use rayon::prelude::*;
 
 use crate::nn::{GradientSum, Params, on_gpu, with_values, with_values_mut};
+use crate::ranks::Ranks;
 use crate::simd::{self, Real};
 
 /// A gradient, or a sum of them, in the order of the variables' names.
@@ -48,6 +49,14 @@ impl Gradient {
         self.squared_norm = None;
         self.microbatches += other.microbatches;
         self.sum_of_squared_norms += other.sum_of_squared_norms;
+        Ok(())
+    }
+
+    /// Turns the values into their mean over the ranks of a training; none has been scaled.
+    pub fn mean_over(&mut self, ranks: &Ranks) -> Result<()> {
+        ensure!(self.scale == 1.0, "a gradient that was scaled is not averaged over ranks");
+        self.values.iter().try_for_each(|value| ranks.mean_tensor(value))?;
+        self.squared_norm = None;
         Ok(())
     }
 
