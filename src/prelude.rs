@@ -22,7 +22,9 @@ pub use crate::models::{
 pub use crate::plot::{self, Figure};
 pub use crate::progress::Progress;
 pub use crate::record::{self, RunFolder};
-pub use crate::reward::{Preference, PreferenceEvaluation, Preferences, evaluate_preferences};
+pub use crate::reward::{
+    CalibrationRow, Preference, PreferenceEvaluation, Preferences, RewardEvaluationRow, evaluate_preferences,
+};
 pub use crate::rollout::{Draw, Proposal, Response, Sampler};
 pub use crate::tasks::micro::MicroWorld;
 pub use crate::tasks::{Prompt, Quality, Split, Task};
