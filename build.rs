@@ -18,7 +18,7 @@ const DECIDING: [&str; 13] = [
     "src/record/rows.rs",
     "src/rollout",
     "src/seed.rs",
-    "src/simd.rs",
+    "src/simd",
     "src/tasks",
     "src/train",
 ];

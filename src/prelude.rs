@@ -16,8 +16,8 @@ pub use crate::mixture::{
     Batch, Drawn, Moments, Pair, Rule, Solution, Solver, Start, Status, Temperature, draw, solve_batch,
 };
 pub use crate::models::{
-    Config, DebertaV2Config, DistilBertConfig, Gpt2Config, GptNeoxConfig, LanguageModel, LlamaConfig, RewardModel,
-    RopeScaling, load_folder, save_folder,
+    Config, DebertaV2Config, DistilBertConfig, Gpt2Config, GptNeoxConfig, Head, LanguageModel, LlamaConfig,
+    RewardModel, RopeScaling, Source, load_folder, load_model, load_reward_model, save_folder, save_reward_model,
 };
 pub use crate::plot::{self, Figure};
 pub use crate::progress::Progress;

@@ -108,6 +108,22 @@ fn fresh_adapters_add_nothing_and_leave_the_base_alone() {
 }
 
 /// Moments take eight bytes a trained number, which is proportional to the rank and independent of the base's size.
+/// Moved to another device, adapters and what is below them go together; here to the same one.
+#[test]
+fn a_moved_model_keeps_its_adapters() {
+    let folder = fixture("gpt2-lora");
+    let expected = tensors(&folder.join("expected.safetensors"));
+    let model = load_folder(&fixture("gpt2")).unwrap().with_saved_adapters(&folder, 0).unwrap();
+    let moved = model.to_device(&Device::Cpu).unwrap();
+    assert_eq!(moved.digest().unwrap(), model.digest().unwrap());
+    let rows = rows(&expected);
+    assert_eq!(gap(&loss(&moved, &rows), &loss(&model, &rows)), 0.0);
+    // Its variables are its own.
+    let (_, var) = moved.params.iter().next().unwrap();
+    var.set(&var.zeros_like().unwrap()).unwrap();
+    assert_ne!(moved.digest().unwrap(), model.digest().unwrap());
+}
+
 #[test]
 fn the_optimizer_is_as_large_as_the_adapters() {
     let base = load_folder(&fixture("gpt2")).unwrap();

@@ -3,7 +3,7 @@
 //! These tests read the hub's cache (`HF_HOME`) and print why they are skipped where the files are not there.
 
 use candle_core::{Device, Tensor};
-use qstar::models::{hub_file, load_folder, read_llama2_c};
+use qstar::models::{Source, load_folder, read_llama2_c};
 use tokenizers::Tokenizer;
 
 /// A file of the cache, or a printed reason.
@@ -21,7 +21,7 @@ fn cached(repository: &str, file: &str) -> Option<std::path::PathBuf> {
 
 fn stories() -> Option<(qstar::models::LanguageModel, Tokenizer)> {
     cached("karpathy/tinyllamas", "stories260K/stories260K.bin")?;
-    let file = |name: &str| hub_file("karpathy/tinyllamas", name).unwrap();
+    let file = |name: &str| Source::hub("karpathy/tinyllamas").file(name).unwrap();
     Some(read_llama2_c(&file("stories260K/stories260K.bin"), &file("stories260K/tok512.bin")).unwrap())
 }
 

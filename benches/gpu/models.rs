@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use candle_core::{DType, Device, Tensor};
 use qstar::method::maximum_likelihood_loss;
-use qstar::models::{Config, Gpt2Config, LanguageModel, LlamaConfig};
+use qstar::models::{Config, Gpt2Config, GptNeoxConfig, LanguageModel, LlamaConfig, LoraConfig};
 use qstar::nn;
 use qstar::train::{AdamW, AdamWConfig, Gradient, Sequences};
 
@@ -14,7 +14,7 @@ const TOLERANCE: f64 = 1e-4;
 const LOSS_TOLERANCE: f64 = 1e-3;
 const STEPS: usize = 50;
 
-fn configs() -> [(&'static str, Config); 2] {
+fn models() -> Result<Vec<(&'static str, LanguageModel)>> {
     let gpt2 =
         Gpt2Config { vocab_size: 1003, n_positions: 200, n_embd: 96, n_layer: 3, n_head: 4, ..Default::default() };
     let llama = LlamaConfig {
@@ -25,11 +25,26 @@ fn configs() -> [(&'static str, Config); 2] {
         num_hidden_layers: 3,
         num_attention_heads: 6,
         num_key_value_heads: 2,
-        rms_norm_eps: 1e-5,
-        rope_theta: 10_000.0,
-        tie_word_embeddings: false,
+        ..Default::default()
     };
-    [("GPT-2", Config::Gpt2(gpt2)), ("LLaMA", Config::Llama(llama))]
+    // A quarter of each head turns.
+    let neox = GptNeoxConfig {
+        vocab_size: 1003,
+        max_position_embeddings: 200,
+        hidden_size: 96,
+        intermediate_size: 260,
+        num_hidden_layers: 3,
+        num_attention_heads: 6,
+        ..Default::default()
+    };
+    let model = |config| LanguageModel::new(config, 3);
+    let adapters = LoraConfig { rank: 4, alpha: 8.0, dropout: 0.1, targets: vec!["c_attn".into(), "c_fc".into()] };
+    Ok(vec![
+        ("GPT-2", model(Config::Gpt2(gpt2.clone()))?),
+        ("LLaMA", model(Config::Llama(llama))?),
+        ("GPT-NeoX", model(Config::GptNeox(neox))?),
+        ("GPT-2 with adapters", model(Config::Gpt2(gpt2))?.with_lora(&adapters, 5)?),
+    ])
 }
 
 /// Rows of different lengths, in which some tokens come often.
@@ -44,8 +59,7 @@ fn sequences(step: usize) -> Result<Sequences> {
 /// Compares; the number of comparisons beyond their tolerance.
 pub fn check(device: &Device) -> Result<usize> {
     let mut beyond = 0;
-    for (name, config) in configs() {
-        let on_cpu = LanguageModel::new(config, 3)?;
+    for (name, on_cpu) in models()? {
         let mut on_gpu = on_cpu.to_device(device)?;
         let right = outcome(&on_cpu)?;
         let mut first: Option<Outcome> = None;
@@ -139,8 +153,7 @@ fn cached(model: &LanguageModel) -> Result<f64> {
     let mut cache = cache.select(&rows);
     let mut parts = Vec::new();
     for (from, n) in [(0, 1), (1, 2)] {
-        let next: Vec<u32> =
-            rows.iter().flat_map(|&r| whole[r][lengths[r] + from..][..n].iter().copied().collect::<Vec<_>>()).collect();
+        let next: Vec<u32> = rows.iter().flat_map(|&r| whole[r][lengths[r] + from..][..n].to_vec()).collect();
         parts.push(network.hidden(&Tensor::from_vec(next, (4, n), &Device::Cpu)?, Some(&mut cache))?);
         cache.advance([n; 4]);
     }

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::machine::in_parallel;
 use crate::metrics::mean;
-use crate::models::{Config, Gpt2Config, LanguageModel, Network, hub_file, load_folder, read_llama2_c, save_folder};
+use crate::models::{Config, Gpt2Config, LanguageModel, Network, Source, load_folder, read_llama2_c, save_folder};
 use crate::progress::Progress;
 use crate::record::record;
 use crate::tasks::micro::{MAX_PROMPT_TOKENS, MAX_RESPONSE_TOKENS, MicroWorld};
@@ -72,7 +72,7 @@ impl World {
     /// Files that are there and are not what they should be.
     pub fn stories(data: &Path) -> Result<Option<Self>> {
         let (repository, files) = STORIES;
-        let [model, vocabulary] = files.map(|file| hub_file(repository, file));
+        let [model, vocabulary] = files.map(|file| Source::hub(repository).file(file));
         let (model, vocabulary) = match (model, vocabulary) {
             (Ok(model), Ok(vocabulary)) => (model, vocabulary),
             (Err(error), _) | (_, Err(error)) => {

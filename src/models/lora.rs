@@ -73,6 +73,10 @@ impl Adapted {
     pub fn to_dtype(&self, dtype: DType) -> Result<Self> {
         Ok(Self { base: self.base.copy(dtype)?, ..self.clone() })
     }
+
+    pub fn to_device(&self, device: &Device) -> Result<Self> {
+        Ok(Self { base: self.base.to_device(device)?, ..self.clone() })
+    }
 }
 
 const CONFIG: &str = "adapter_config.json";
@@ -103,7 +107,7 @@ impl LanguageModel {
     fn with_adapters(&self, lora: &LoraConfig, adapters: Params, seed: u64) -> Result<Self> {
         ensure!(self.adapted.is_none(), "the model has adapters already; merge them first");
         let adapted = Adapted { base: self.params.clone(), lora: lora.clone(), clock: DropoutClock::new(seed) };
-        Self::build(self.config.clone(), adapters, Some(adapted))
+        Self::build(self.config.clone(), adapters.to_device(self.network.device())?, Some(adapted))
     }
 
     /// From here on the adapters' dropout masks are those of batch `count`.

@@ -4,12 +4,14 @@ mod config;
 mod deberta_v2;
 mod distilbert;
 mod encoder;
+mod files;
 mod gpt2;
 mod gpt_neox;
 mod llama;
 mod llama2_c;
 mod load;
 mod lora;
+mod names;
 mod network;
 mod reward;
 mod rope_scaling;
@@ -21,10 +23,12 @@ pub use config::{
     Config, DebertaV2Config, DistilBertConfig, Gpt2Config, GptNeoxConfig, LlamaConfig, PositionTerm, RelativeNorm,
     RopeScaling,
 };
+pub use files::{SHARD_BYTES, Source, TensorFiles, WeightFiles, save_model};
 pub use llama2_c::read_llama2_c;
-pub use load::{hub_file, load_folder, save_folder};
+pub use load::{Stored, load_folder, load_model, load_reward_model, read_model, save_folder, save_reward_model};
 use lora::Adapted;
 pub use lora::LoraConfig;
+pub use names::{ARCHITECTURES, Architecture, Head, Names, Purpose, canonical_names};
 pub use network::Network;
 pub use reward::{RewardModel, RewardNetwork};
 
@@ -116,7 +120,8 @@ impl LanguageModel {
 
     /// A copy on a device, in its precision.
     pub fn to_device(&self, device: &Device) -> Result<Self> {
-        Self::from_params(self.config.clone(), self.params.to_device(device)?)
+        let adapted = self.adapted.as_ref().map(|adapted| adapted.to_device(device)).transpose()?;
+        Self::build(self.config.clone(), self.params.to_device(device)?, adapted)
     }
 }
 

@@ -1,5 +1,7 @@
 //! Matrix products of slices: a new matrix, or added to one.
 
+use rayon::prelude::*;
+
 use crate::simd::Real;
 
 /// A matrix in row-major order, its rows `step` apart, or the transpose of one.
@@ -35,6 +37,10 @@ impl<'a, T> Matrix<'a, T> {
 
 /// a · b, over all threads of the pool.
 pub(super) fn product<T: Real>(a: Matrix<T>, b: Matrix<T>) -> Vec<T> {
+    let whole = a.step == a.cols && b.step == b.rows;
+    if a.rows <= FEW && !a.transposed && b.transposed && whole {
+        return product_of_few(a.values, a.rows, b.values, a.cols);
+    }
     let size = a.rows * b.cols;
     let mut out = Vec::with_capacity(size);
     // SAFETY: the memory has room for the product, and gemm writes every element of it without reading it.
@@ -64,6 +70,35 @@ fn all_threads() -> gemm::Parallelism {
         1 => gemm::Parallelism::None,
         threads => gemm::Parallelism::Rayon(threads),
     }
+}
+
+/// Up to so many rows the time goes into reading b once, and to arrange it for gemm would only add to that.
+const FEW: usize = 16;
+
+/// Columns of b in a piece of work.
+const COLUMNS: usize = 128;
+
+/// x · wᵀ for few rows x `[N, in]` and w `[out, in]`; every row is computed in the same way, whatever their number.
+fn product_of_few<T: Real>(x: &[T], rows: usize, w: &[T], inner: usize) -> Vec<T> {
+    let cols = w.len() / inner.max(1);
+    let piece = |w: &[T]| {
+        let mut out = vec![T::ZERO; rows * (w.len() / inner)];
+        T::products_of_rows(x, w, inner, &mut out);
+        out
+    };
+    let pieces: Vec<Vec<T>> = if cols > COLUMNS && rayon::current_num_threads() > 1 {
+        w.par_chunks(COLUMNS * inner).map(piece).collect()
+    } else {
+        w.chunks(COLUMNS * inner).map(piece).collect()
+    };
+    let mut out = Vec::with_capacity(rows * cols);
+    for row in 0..rows {
+        for piece in &pieces {
+            let n = piece.len() / rows;
+            out.extend_from_slice(&piece[row * n..][..n]);
+        }
+    }
+    out
 }
 
 /// # Safety
@@ -101,5 +136,30 @@ unsafe fn gemm_into<T: Real>(
             false,
             parallelism,
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Few rows and many, whole vectors and what is left of them, both ways that b may lie.
+    #[test]
+    fn products_are_those_of_plain_loops() {
+        for (rows, inner, cols) in [(1, 7, 5), (3, 33, 300), (8, 64, 513), (16, 19, 40), (17, 19, 40), (40, 5, 3)] {
+            let a: Vec<f64> = (0..rows * inner).map(|i| (0.3 * i as f64).sin()).collect();
+            let b: Vec<f64> = (0..inner * cols).map(|i| (0.7 * i as f64).cos()).collect();
+            for transposed in [false, true] {
+                let matrix = if transposed { Matrix::new(&b, cols, inner).t() } else { Matrix::new(&b, inner, cols) };
+                let of_b = |k: usize, j: usize| if transposed { b[j * inner + k] } else { b[k * cols + j] };
+                let y = product(Matrix::new(&a, rows, inner), matrix);
+                for i in 0..rows {
+                    for j in 0..cols {
+                        let plain: f64 = (0..inner).map(|k| a[i * inner + k] * of_b(k, j)).sum();
+                        assert!((y[i * cols + j] - plain).abs() < 1e-12, "{rows} {inner} {cols}, place {i} {j}");
+                    }
+                }
+            }
+        }
     }
 }

@@ -63,9 +63,10 @@ pub fn calibration(bins: &DataFrame) -> Result<Figure> {
         panel_height: 290.0,
         panels: 2,
     };
-    sheet.draw(
-        |panel, area| if panel == 0 { reliability(area, &x(0.02), &points) } else { counted(area, &x(0.02), &bars) },
-    )
+    sheet.draw(|panel, area| match panel {
+        0 => reliability(area, &x, [first, last], &points),
+        _ => counted(area, &x, &bars),
+    })
 }
 
 const MODEL: style::MethodStyle = style::SERIES[3];

@@ -190,8 +190,11 @@ enum Value {
 /// Name and PTX of the kernels.
 type Module = (&'static str, &'static str);
 
+/// By the type of values and the compute capability.
+type Modules = HashMap<(DType, (i32, i32)), Module>;
+
 fn module(dtype: DType, device: &CudaDevice) -> Result<Module> {
-    static MODULES: LazyLock<Mutex<HashMap<(DType, (i32, i32)), Module>>> = LazyLock::new(Mutex::default);
+    static MODULES: LazyLock<Mutex<Modules>> = LazyLock::new(Mutex::default);
     let capability = nvrtc::capability(device).map_err(Error::wrap)?;
     let mut modules = MODULES.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     if let Some(module) = modules.get(&(dtype, capability)) {

@@ -24,12 +24,13 @@ pub fn token_log_probs(hidden: &Tensor, head: &Linear, ids: &[u32], recompute: b
         let logits = head.multiply(&hidden.detach().narrow(0, from, n)?)?.contiguous()?;
         let ids = on_gpu(&ids[from..from + n], &logits)?;
         let measured = measure(&logits, Some(&ids))?;
-        pieces.push(Piece { from, n, ids, measured, logits: (tracked && !recompute).then_some(logits) });
+        let kept = Mutex::new((tracked && !recompute).then_some(logits));
+        pieces.push(Piece { from, n, ids, measured, kept });
     }
     let measured: Vec<Tensor> = pieces.iter().map(|piece| piece.measured.narrow(0, 0, 2)).collect::<Result<_>>()?;
     let value = Tensor::cat(&measured, 1)?;
     let both = match tracked {
-        true => hidden.apply_op1(HeadLogProbs { head: head.clone(), value, pieces: Mutex::new(pieces) })?,
+        true => hidden.apply_op1(HeadLogProbs { head: head.clone(), value, pieces })?,
         false => value,
     };
     Ok(TokenLogProbs { log_probs: both.get(0)?, entropies: both.get(1)? })
@@ -42,15 +43,15 @@ struct Piece {
     ids: Tensor,
     /// Of every row log p of its id, entropy, normaliser: `[3, n]`.
     measured: Tensor,
-    /// None where they are to be computed again.
-    logits: Option<Tensor>,
+    /// The logits, until they become their gradient; none where they are to be computed again.
+    kept: Mutex<Option<Tensor>>,
 }
 
 struct HeadLogProbs {
     head: Linear,
     /// `[2, N]`.
     value: Tensor,
-    pieces: Mutex<Vec<Piece>>,
+    pieces: Vec<Piece>,
 }
 
 impl CustomOp1 for HeadLogProbs {
@@ -71,14 +72,11 @@ impl CustomOp1 for HeadLogProbs {
     }
 
     fn bwd(&self, hidden: &Tensor, _both: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        let pieces = std::mem::take(&mut *self.pieces.lock().unwrap_or_else(|poisoned| poisoned.into_inner()));
-        if pieces.is_empty() {
-            bail!("the way back through log-probabilities was gone once already")
-        }
         let mut parts = Vec::new();
-        for Piece { from, n, ids, measured, logits } in pieces {
+        for &Piece { from, n, ref ids, ref measured, ref kept } in &self.pieces {
             let hidden = hidden.detach().narrow(0, from, n)?;
-            let logits = match logits {
+            let kept = kept.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+            let logits = match kept {
                 Some(logits) => logits,
                 None => self.head.multiply(&hidden)?.contiguous()?,
             };
@@ -86,15 +84,14 @@ impl CustomOp1 for HeadLogProbs {
             let width = logits.dims2()?.1;
             let args = [
                 Arg::Tensor(&logits),
-                Arg::Tensor(&ids),
-                Arg::Tensor(&measured),
+                Arg::Tensor(ids),
+                Arg::Tensor(measured),
                 Arg::Tensor(&grad),
                 Arg::Int(n),
                 Arg::Int(width),
             ];
             launch("logits_gradient", logits.dtype(), logits.device(), [n, THREADS], &args)?;
-            self.head.add_gradient(&hidden, &logits)?;
-            parts.push(self.head.multiply_back(&logits)?);
+            parts.push(self.head.go_back(&hidden, &logits)?);
         }
         Ok(Some(Tensor::cat(&parts, 0)?))
     }

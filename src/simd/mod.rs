@@ -4,6 +4,8 @@
 //! [`dispatch`], which compiles it once for every instruction set and picks one at run time.
 //! The elementary functions here have no branches and no calls, so that such loops do vectorise.
 
+mod products;
+
 use candle_core::{CpuStorage, WithDType};
 
 /// Runs `kernel` with the widest instruction set of this machine.
@@ -54,6 +56,8 @@ pub trait Real:
     fn sqrt(self) -> Self;
     fn of(x: f64) -> Self;
     fn into_f64(self) -> f64;
+    /// The products of all rows of x with all rows of w, `inner` long each: `[rows of x, rows of w]`.
+    fn products_of_rows(x: &[Self], w: &[Self], inner: usize, out: &mut [Self]);
     /// The values of a storage of this type, to be changed.
     fn values_mut(storage: &mut CpuStorage) -> Option<&mut [Self]>;
 }
@@ -114,6 +118,9 @@ impl Real for f32 {
     fn into_f64(self) -> f64 {
         self.into()
     }
+    fn products_of_rows(x: &[f32], w: &[f32], inner: usize, out: &mut [f32]) {
+        products::products_of_rows(x, w, inner, out);
+    }
     fn values_mut(storage: &mut CpuStorage) -> Option<&mut [Self]> {
         match storage {
             CpuStorage::F32(values) => Some(values),
@@ -161,6 +168,14 @@ impl Real for f64 {
     #[inline(always)]
     fn into_f64(self) -> f64 {
         self
+    }
+    fn products_of_rows(x: &[f64], w: &[f64], inner: usize, out: &mut [f64]) {
+        let cols = w.len() / inner;
+        for (x, out) in x.chunks_exact(inner).zip(out.chunks_exact_mut(cols)) {
+            for (w, out) in w.chunks_exact(inner).zip(out) {
+                *out = dot(x, w);
+            }
+        }
     }
     fn values_mut(storage: &mut CpuStorage) -> Option<&mut [Self]> {
         match storage {
