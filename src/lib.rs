@@ -8,7 +8,8 @@
 //!   what a cell shows, how long work tells of itself
 //! - [`ranks`]: the processes of one training, and tensors spread over them
 //! - [`mixture`]: K and its derivatives, the rules for α: numbers in, numbers out
-//! - [`nn`], [`models`]: differentiable blocks; GPT-2, GPT-NeoX and LLaMA
+//! - [`nn`], [`models`]: differentiable blocks; GPT-2, GPT-NeoX and LLaMA; reward models on them, on DistilBERT
+//!   and on DeBERTa
 //! - [`rollout`]: responses drawn from a proposal
 //! - [`tasks`]: prompts, demonstrations, true rewards
 //! - [`method`]: the methods, their weights, one file an objective

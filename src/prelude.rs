@@ -17,12 +17,14 @@ pub use crate::mixture::{
 };
 pub use crate::models::{
     Config, DebertaV2Config, DistilBertConfig, Gpt2Config, GptNeoxConfig, Head, LanguageModel, LlamaConfig, LoraConfig,
-    RewardModel, RopeScaling, Source, load_folder, load_model, load_reward_model, save_folder, save_reward_folder,
+    RewardModel, RopeScaling, Source, load_folder, load_model, load_reward_model, save_folder, save_reward_model,
 };
 pub use crate::plot::{self, Figure};
 pub use crate::progress::Progress;
 pub use crate::record::{self, RunFolder};
-pub use crate::reward::{Preference, PreferenceEvaluation, Preferences, evaluate_preferences};
+pub use crate::reward::{
+    CalibrationRow, Preference, PreferenceEvaluation, Preferences, RewardEvaluationRow, evaluate_preferences,
+};
 pub use crate::rollout::{Draw, Proposal, Response, Sampler, StopStrings};
 pub use crate::tasks::micro::MicroWorld;
 pub use crate::tasks::{Prompt, Quality, Split, Task};

@@ -97,8 +97,6 @@ pub const ARCHITECTURES: [Architecture; 5] = [
         base: &["embeddings", "encoder"],
         unread: &[
             "embeddings.position_ids",
-            // Absolute positions, which `position_biased_input: false` switches off.
-            "embeddings.position_embeddings.weight",
             // What pretraining with shared embeddings added, beside the sum; transformers does not read it either.
             "embeddings.position_embeddings._weight",
             "embeddings.word_embeddings._weight",

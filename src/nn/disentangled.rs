@@ -103,8 +103,11 @@ pub fn disentangled_attention(
     if lengths.len() != batch || lengths.iter().any(|&n| n == 0 || n > time) || time > reach.time {
         bail!("lengths {lengths:?} do not fit {batch} rows of {time} positions, within reach of {}", reach.time)
     }
+    if heads.kv != heads.query {
+        bail!("{heads:?} share keys: positions have one key for each query head")
+    }
     for table in [keys, queries].into_iter().flatten() {
-        if table.tensor().dims() != [reach.count, heads.width()] || heads.kv != heads.query {
+        if table.tensor().dims() != [reach.count, heads.width()] {
             bail!("{:?} does not hold {} relative positions of {heads:?}", table.tensor().shape(), reach.count)
         }
     }

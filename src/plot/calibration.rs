@@ -51,10 +51,9 @@ pub fn calibration(bins: &DataFrame) -> Result<Figure> {
     }
     let bars: Vec<Bar> =
         low.iter().zip(&high).zip(&counts).map(|((&low, &high), &count)| Bar { low, high, count }).collect();
-    let x = |room: f64| {
-        let end = |f: fn(f64, f64) -> f64, x: &[f64]| x.iter().copied().reduce(f).unwrap_or(0.0);
-        Axis::padded("Predicted probability", end(f64::min, &low), end(f64::max, &high), room, 6)
-    };
+    let end = |f: fn(f64, f64) -> f64, x: &[f64]| x.iter().copied().reduce(f).unwrap_or(0.0);
+    let (first, last) = (end(f64::min, &low), end(f64::max, &high));
+    let x = Axis::padded("Predicted probability", first, last, 0.02, 6);
     let sheet = Sheet {
         legend: vec![
             Entry::new(Key::Line(MODEL), "observed, with its interval"),
@@ -64,9 +63,10 @@ pub fn calibration(bins: &DataFrame) -> Result<Figure> {
         panel_height: 290.0,
         panels: 2,
     };
-    sheet.draw(
-        |panel, area| if panel == 0 { reliability(area, &x(0.02), &points) } else { counted(area, &x(0.02), &bars) },
-    )
+    sheet.draw(|panel, area| match panel {
+        0 => reliability(area, &x, [first, last], &points),
+        _ => counted(area, &x, &bars),
+    })
 }
 
 const MODEL: style::MethodStyle = style::SERIES[3];
@@ -84,12 +84,12 @@ struct Bar {
     count: i64,
 }
 
-fn reliability(area: &Area, x: &Axis, points: &[Point]) -> Result<()> {
-    let ends = points.iter().flat_map(|point| [point.least, point.most]).chain([x.low, x.high]);
+fn reliability(area: &Area, x: &Axis, diagonal: [f64; 2], points: &[Point]) -> Result<()> {
+    let ends = points.iter().flat_map(|point| [point.least, point.most]).chain(diagonal);
     let (least, most) = ends.fold((1.0f64, 0.0f64), |(least, most), y| (least.min(y), most.max(y)));
     let y = Axis::padded("Observed frequency", least, most, 0.03, 6);
     let mut plot = canvas::plot(area, "Reliability", x, &y)?;
-    canvas::dashes(&mut plot, [(x.low, x.low), (x.high, x.high)], style::AXIS, 1.25)?;
+    canvas::dashes(&mut plot, diagonal.map(|p| (p, p)), style::AXIS, 1.25)?;
     for point in points {
         canvas::line(&mut plot, &[(point.predicted, point.least), (point.predicted, point.most)], MODEL.color, 1.25)?;
     }

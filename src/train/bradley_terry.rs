@@ -14,8 +14,8 @@ use crate::record::record;
 use crate::reward::{Preference, Preferences, RewardModel, bradley_terry_loss};
 use crate::seed::{Purpose, rng};
 
-/// The constants of a reward model's training: AdamW with a linear warm-up and a cosine decay to zero, gradients clipped
-/// to the norm 1.
+/// The constants of a reward model's training: AdamW (weight decay 0.01) with a linear warm-up and a cosine decay to zero,
+/// gradients clipped to the norm 1.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct BradleyTerry {
     pub steps: usize,

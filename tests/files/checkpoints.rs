@@ -80,6 +80,7 @@ fn the_files_of_every_architecture_keep_their_names() {
         "distilbert",
         "deberta-v2",
         "deberta-v3",
+        "deberta-plain",
     ] {
         let path = fixture(name);
         let config: Value = serde_json::from_slice(&fs::read(path.join("config.json")).unwrap()).unwrap();

@@ -4,7 +4,7 @@
 use std::process::Command;
 
 use candle_core::{DType, Device};
-use qstar::models::{Architecture, Head, Purpose, canonical_names, read_model, save_model};
+use qstar::models::{Architecture, Head, Purpose, canonical_names, load_reward_model, read_model, save_model};
 
 use super::*;
 
@@ -48,6 +48,10 @@ fn transformers_loads_what_was_saved() {
         all.insert("score.weight".into(), noise(&[1, 8], 5));
         all
     };
+    let reward = |name: &str, class| {
+        let model = load_reward_model(&super::folder(&fixture(name)), Head::Stored).unwrap();
+        (model.config, model.params.tensors().into_iter().collect(), class)
+    };
     let models = [
         (gpt2().config, tensors(&gpt2()), "GPT2LMHeadModel"),
         (llama().config, tensors(&llama()), "LlamaForCausalLM"),
@@ -55,6 +59,9 @@ fn transformers_loads_what_was_saved() {
         (gpt2().config, with_head(&gpt2()), "GPT2ForSequenceClassification"),
         (llama().config, with_head(&llama()), "LlamaForSequenceClassification"),
         (gpt_neox().config, with_head(&gpt_neox()), "GPTNeoXForSequenceClassification"),
+        reward("distilbert", "DistilBertForSequenceClassification"),
+        reward("deberta-v2", "DebertaV2ForSequenceClassification"),
+        reward("deberta-plain", "DebertaV2ForSequenceClassification"),
     ];
     let out = tempfile::tempdir().unwrap();
     let mut cases = Vec::new();
@@ -115,6 +122,10 @@ for folder in sys.argv[1:]:
         "llama-3",
         "llama-linear",
         "llama-bias",
+        "distilbert",
+        "deberta-v2",
+        "deberta-v3",
+        "deberta-plain",
     ];
     let config_of = |name: &str| Config::read(&fixture(name).join("config.json")).unwrap();
     for name in names {

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use qstar::models::{
-    Config, DebertaV2Config, DistilBertConfig, Gpt2Config, LanguageModel, PositionTerm, RelativeNorm, RewardModel,
+    Config, DebertaV2Config, DistilBertConfig, Gpt2Config, Head, LanguageModel, PositionTerm, RelativeNorm,
+    RewardModel, Source, load_reward_model, save_reward_model,
 };
 use qstar::nn::{Activation, Params};
 use qstar::train::Gradient;
@@ -26,7 +27,7 @@ fn config(name: &str) -> Config {
 }
 
 fn fixture(name: &str) -> RewardModel {
-    RewardModel::from_params(config(name), Params::from_tensors(tensors(name)).unwrap()).unwrap()
+    load_reward_model(&Source::Folder(folder(name)), Head::Stored).unwrap()
 }
 
 pub fn distilbert() -> Config {
@@ -183,6 +184,35 @@ fn a_new_head_stands_on_given_layers() {
     assert!(RewardModel::on(&language_model, 1).unwrap().params.get("score.weight").is_some());
     assert!(format!("{:#}", LanguageModel::new(distilbert(), 0).err().unwrap()).contains("distilbert is an encoder"));
     assert!(RewardModel::with_new_head(distilbert(), [], 0).is_err());
+}
+
+#[test]
+fn what_is_saved_is_read_and_may_get_a_new_head() {
+    for name in FIXTURES {
+        let (model, out) = (fixture(name), tempfile::tempdir().unwrap());
+        save_reward_model(&model, out.path()).unwrap();
+        let source = Source::Folder(out.path().to_path_buf());
+        let again = load_reward_model(&source, Head::Stored).unwrap();
+        assert_eq!(again.config, model.config, "{name}");
+        assert_eq!(again.params.digest().unwrap(), model.params.digest().unwrap(), "{name}");
+        let fresh = load_reward_model(&source, Head::Fresh(3)).unwrap();
+        assert_ne!(fresh.params.digest().unwrap(), model.params.digest().unwrap(), "{name}");
+        assert_ne!(fresh.scores(&rows()).unwrap(), model.scores(&rows()).unwrap());
+    }
+    // Of a language model's file the head over the vocabulary is dropped.
+    let on_llama = load_reward_model(&Source::Folder(folder("llama-2")), Head::Fresh(3)).unwrap();
+    assert!(on_llama.params.get("lm_head.weight").is_none() && on_llama.scores(&[vec![1, 2]]).is_ok());
+    let message = format!("{:#}", load_reward_model(&Source::Folder(folder("llama-2")), Head::Stored).err().unwrap());
+    assert!(message.contains("score.weight"), "{message}");
+    // Absolute positions that are switched off may lie in the file.
+    let out = tempfile::tempdir().unwrap();
+    let mut all = tensors("deberta-v3");
+    let positions = Tensor::zeros((24, 24), DType::F32, &Device::Cpu).unwrap();
+    all.insert("deberta.embeddings.position_embeddings.weight".into(), positions);
+    candle_core::safetensors::save(&all, out.path().join("model.safetensors")).unwrap();
+    std::fs::copy(folder("deberta-v3").join("config.json"), out.path().join("config.json")).unwrap();
+    let model = load_reward_model(&Source::Folder(out.path().to_path_buf()), Head::Stored).unwrap();
+    assert_eq!(model.params.digest().unwrap(), fixture("deberta-v3").params.digest().unwrap());
 }
 
 /// bf16 holds 8 bits: scores move by some percent, and every variable still has a gradient, in f32.

@@ -99,7 +99,7 @@ mod tests {
             (json!({"dim": 100}), "fields dim and n_heads are 100 and 12"),
             (json!({"n_heads": 0}), "field n_heads is 0"),
             (json!({"activation": "swish"}), "field activation is \"swish\""),
-            (json!({"layer_norm_eps": 1e-5}), "field layer_norm_eps with the value 1e-5"),
+            (json!({"layer_norm_eps": 1e-5}), "field layer_norm_eps with the value 0.00001"),
         ] {
             let message = format!("{:#}", read(fields).unwrap_err());
             assert!(message.contains(told), "{message}");

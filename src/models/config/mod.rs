@@ -151,6 +151,14 @@ impl Config {
         }
     }
 
+    /// A tensor that checkpoints hold and this configuration does not use.
+    pub(super) fn switched_off(&self) -> Option<&'static str> {
+        match self {
+            Config::DebertaV2(c) if !c.position_biased_input => Some("deberta.embeddings.position_embeddings.weight"),
+            _ => None,
+        }
+    }
+
     /// The standard deviation of fresh weights.
     pub fn initializer_range(&self) -> f64 {
         match self {
