@@ -25,7 +25,7 @@ pub struct Trained {
 /// Rank 1 kills itself in step `killed_in`.
 pub fn train(ranks: &Ranks, microbatches: usize, folder: &RunFolder, killed_in: Option<usize>) -> Result<Trained> {
     let model = model()?;
-    let mut optimizer = AdamW::new(&model.params, AdamWConfig { weight_decay: 0.01, ..Default::default() });
+    let mut optimizer = AdamW::new(&model.params, AdamWConfig { weight_decay: 0.01, ..Default::default() })?;
     let mut losses = Vec::new();
     folder.create()?;
     if folder.file(CHECKPOINT).exists() {
@@ -104,9 +104,8 @@ fn model() -> Result<LanguageModel> {
         num_hidden_layers: 2,
         num_attention_heads: 4,
         num_key_value_heads: 2,
-        rms_norm_eps: 1e-5,
-        rope_theta: 10_000.0,
         tie_word_embeddings: false,
+        ..Default::default()
     };
     LanguageModel::new(Config::Llama(config), 11)
 }
