@@ -4,8 +4,12 @@ use std::hint::black_box;
 
 use candle_core::{Device, Tensor, Var};
 use criterion::{Criterion, criterion_group, criterion_main};
-use qstar::mixture::{Pair, Rule};
+use qstar::mixture::{Pair, Rule, Temperature, Truncation, draw_softmax_truncated, draw_truncated};
 use qstar::nn::{self, Heads, Mask};
+use rand::Rng;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+use rand_distr::StandardNormal;
 
 fn logits(n: usize, phase: f32) -> Vec<f32> {
     (0..n).map(|i| (phase + 0.7 * i as f32).sin() * 3.0).collect()
@@ -20,6 +24,30 @@ fn mixture(c: &mut Criterion) {
     }
 }
 
+/// One token of one row on one thread: from the policy alone, and from q*.
+fn draws(c: &mut Criterion) {
+    qstar::machine::keep_memory();
+    let gaussian = |seed| -> Vec<f32> {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        (0..50_257).map(|_| 3.0 * rng.sample::<f32, _>(StandardNormal)).collect()
+    };
+    let (p, t) = (gaussian(1), gaussian(2));
+    for (name, top_k, top_p) in [
+        ("whole", None, None),
+        ("k = 50", Some(50), None),
+        ("p = 0.9", None, Some(0.9)),
+        ("k = 50, p = 0.9", Some(50), Some(0.9)),
+    ] {
+        let cut = Truncation { top_k, top_p };
+        c.bench_function(&format!("a draw from the policy, V = 50257, {name}"), |b| {
+            b.iter(|| draw_softmax_truncated(black_box(&p), 1.0, &cut, 0.3).unwrap())
+        });
+        c.bench_function(&format!("a draw from q*, V = 50257, {name}"), |b| {
+            b.iter(|| draw_truncated(black_box(&p), &t, &Rule::Q_STAR, &Temperature::ONE, &cut, 0.3).unwrap())
+        });
+    }
+}
+
 fn attention(c: &mut Criterion) {
     let heads = Heads { query: 3, kv: 3, dim: 32, interleaved: false };
     let packed =
@@ -30,5 +58,5 @@ fn attention(c: &mut Criterion) {
     c.bench_function("attention forward and backward", |b| b.iter(|| forward().sum_all().unwrap().backward().unwrap()));
 }
 
-criterion_group!(benches, mixture, attention);
+criterion_group!(benches, mixture, draws, attention);
 criterion_main!(benches);

@@ -13,11 +13,11 @@ pub use crate::method::{
 };
 pub use crate::metrics::{Interval, bootstrap_gain, t_interval, welch_t};
 pub use crate::mixture::{
-    Batch, Drawn, Moments, Pair, Rule, Solution, Solver, Start, Status, Temperature, draw, solve_batch,
+    Batch, Drawn, Moments, Pair, Rule, Solution, Solver, Start, Status, Temperature, Truncation, draw, solve_batch,
 };
 pub use crate::models::{
-    Config, DebertaV2Config, DistilBertConfig, Gpt2Config, GptNeoxConfig, Head, LanguageModel, LlamaConfig,
-    RewardModel, RopeScaling, Source, load_folder, load_model, load_reward_model, save_folder, save_reward_model,
+    Config, DebertaV2Config, DistilBertConfig, Gpt2Config, GptNeoxConfig, Head, LanguageModel, LlamaConfig, LoraConfig,
+    RewardModel, RopeScaling, Source, load_folder, load_model, load_reward_model, save_folder, save_reward_folder,
 };
 pub use crate::plot::{self, Figure};
 pub use crate::progress::Progress;
@@ -25,7 +25,7 @@ pub use crate::record::{self, RunFolder};
 pub use crate::reward::{
     CalibrationRow, Preference, PreferenceEvaluation, Preferences, RewardEvaluationRow, evaluate_preferences,
 };
-pub use crate::rollout::{Draw, Proposal, Response, Sampler};
+pub use crate::rollout::{Draw, Proposal, Response, Sampler, StopStrings};
 pub use crate::tasks::micro::MicroWorld;
 pub use crate::tasks::{Prompt, Quality, Split, Task};
 pub use crate::train::{

@@ -236,6 +236,7 @@ fn sequences() -> anyhow::Result<(Vec<f32>, Vec<f32>, usize, usize)> {
         seed: 1,
         purpose: Purpose::Rollout,
         step: 0,
+        ..Default::default()
     };
     let (policy, target) = (world.models.initial.frozen()?, world.models.target.frozen()?);
     let prompts: Vec<Vec<u32>> = (0..32).map(|i| world.task.prompt(Split::Train, i).tokens).collect();

@@ -41,10 +41,12 @@ mod split;
 mod support;
 mod table;
 mod tail;
+mod truncation;
 
 pub use batch::{Batch, alphas_of_rows, solve_batch, solve_rows};
-pub use draw::{Drawn, Temperature, draw, draw_rows};
+pub use draw::{Drawn, Temperature, draw, draw_rows, draw_truncated};
 pub use pair::{Moments, Pair};
 pub use rule::{Rule, Solver, Start};
-pub use softmax::{draw_softmax, draw_softmax_rows};
+pub use softmax::{DrawnSoftmax, draw_softmax, draw_softmax_rows, draw_softmax_truncated, log_prob};
 pub use solve::{Solution, Status};
+pub use truncation::Truncation;

@@ -49,8 +49,8 @@ const FAR: f64 = 16.0;
 pub(super) struct Split {
     pub size: usize,
     pub reference: usize,
-    /// The least logits that count as mass.
-    least: [f64; 2],
+    /// Logits of policy and target above these count as mass.
+    pub least: [f64; 2],
     pub head: Head,
     tail: Tail,
     /// What is taken from every difference of logits; the reference's δ.

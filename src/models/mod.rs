@@ -25,7 +25,7 @@ pub use config::{
 };
 pub use files::{SHARD_BYTES, Source, TensorFiles, WeightFiles, save_model};
 pub use llama2_c::read_llama2_c;
-pub use load::{Stored, load_folder, load_model, load_reward_model, read_model, save_folder, save_reward_model};
+pub use load::{Stored, load_folder, load_model, load_reward_model, read_model, save_folder, save_reward_folder};
 use lora::Adapted;
 pub use lora::LoraConfig;
 pub use names::{ARCHITECTURES, Architecture, Head, Names, Purpose, canonical_names};
@@ -133,13 +133,14 @@ fn weights(params: &Params, adapted: Option<&Adapted>, trained: bool) -> Weights
 }
 
 fn build(config: &Config, weights: Weights, head: OutputHead) -> Result<Network> {
-    let network = match config {
+    let mut network = match config {
         Config::Gpt2(c) => gpt2::network(c, &weights, head)?,
         Config::GptNeox(c) => gpt_neox::network(c, &weights, head)?,
         Config::Llama(c) => llama::network(c, &weights, head)?,
         Config::DistilBert(_) | Config::DebertaV2(_) => bail!(no_language_model(config)),
     };
     weights.finish().context("the weights do not fit the configuration")?;
+    network.max_positions = config.max_positions();
     Ok(network)
 }
 

@@ -18,6 +18,8 @@ pub struct Network {
     head: Linear,
     heads: Heads,
     linears: Vec<LinearShape>,
+    /// The number of positions that the configuration allows.
+    pub(super) max_positions: usize,
     /// Whether gradients are asked for.
     trained: bool,
     /// Whether blocks are computed again on the way back instead of being kept.
@@ -109,7 +111,8 @@ impl Network {
         heads: Heads,
     ) -> Self {
         let (trained, recompute) = (weights.are_trained(), false);
-        Self { tokens, positions, blocks, norm, head, heads, linears: weights.linears(), trained, recompute }
+        let (linears, max_positions) = (weights.linears(), usize::MAX);
+        Self { tokens, positions, blocks, norm, head, heads, linears, max_positions, trained, recompute }
     }
 
     /// Where the model lies.
@@ -158,6 +161,11 @@ impl Network {
     /// The linear maps, by the hub's names. A tied head is not among them.
     pub fn linears(&self) -> &[LinearShape] {
         &self.linears
+    }
+
+    /// The number of positions that the model can read.
+    pub fn max_positions(&self) -> usize {
+        self.max_positions
     }
 
     /// An empty cache for `batch` rows of up to `capacity` tokens.

@@ -73,6 +73,7 @@ pub fn write_stories(
         seed: batch,
         purpose: Purpose::Demonstrations,
         step: 0,
+        ..Default::default()
     };
     let responses = sampler.draw(model, None, &[vec![BOS]], size)?;
     responses.iter().map(|response| decode(tokenizer, &response.tokens())).collect()

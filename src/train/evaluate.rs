@@ -48,6 +48,7 @@ pub fn evaluate(
             seed: seed.wrapping_add((batch as u64) << 32),
             purpose: Purpose::Evaluate,
             step,
+            ..Default::default()
         };
         let responses = sampler.draw(policy, None, &ids, 1)?;
         measured.add(&ids, &responses, policy, reference)?;

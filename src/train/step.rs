@@ -201,6 +201,7 @@ impl<'a> Trainer<'a> {
             seed: self.seed,
             purpose: Purpose::Rollout,
             step: self.step,
+            ..Default::default()
         };
         let responses = sampler.draw(frozen, self.target, &ids, self.config.responses)?;
         Ok((prompts, responses))

@@ -1,0 +1,264 @@
+//! From prompts to responses, a token a time.
+
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail, ensure};
+use rand::Rng;
+use rayon::prelude::*;
+
+use super::decoder::Decoder;
+use super::stop::Watch;
+use super::{Draw, Proposal, Response, StopStrings};
+use crate::mixture::{self, Temperature, Truncation};
+use crate::models::Network;
+use crate::progress::Progress;
+use crate::seed::{self, Purpose};
+
+/// How responses are drawn: everything but the models and the prompts.
+///
+/// The default draws up to 128 tokens from the policy as it is and stops at nothing.
+///
+/// ```
+/// use qstar::mixture::Truncation;
+/// use qstar::rollout::Sampler;
+/// let nucleus = Sampler { truncation: Truncation { top_p: Some(0.9), ..Truncation::NONE }, ..Default::default() };
+/// let argmax = Sampler { truncation: Truncation::GREEDY, stop_tokens: &[0], ..Default::default() };
+/// ```
+#[derive(Debug, Clone)]
+pub struct Sampler<'a> {
+    pub proposal: Proposal,
+    /// Of policy, target and q. Where q is the policy or the target alone, that model's times q's.
+    pub temperature: Temperature,
+    /// Of q, after temperature: of a mixture, not of its two models.
+    pub truncation: Truncation,
+    /// Each ends a response, as its last token.
+    pub stop_tokens: &'a [u32],
+    pub stop_strings: Option<StopStrings<'a>>,
+    pub max_response_tokens: usize,
+    /// A row's numbers are keyed by `(seed, purpose, step, row)`.
+    pub seed: u64,
+    pub purpose: Purpose,
+    pub step: u64,
+    /// The number of the first row: response j of prompt i is row `first_row + i·k + j`. Prompts split over several
+    /// calls, or over ranks, draw what one call draws where each call's first row is the number of prompts before
+    /// it, times k.
+    pub first_row: u64,
+    /// Told of every token, and of the rate and the rows still going. How many tokens there will be is not known: a
+    /// [`Progress`] with a total of 0 is right.
+    pub progress: Option<&'a Progress>,
+}
+
+impl Default for Sampler<'_> {
+    fn default() -> Self {
+        Self {
+            proposal: Proposal::Policy,
+            temperature: Temperature::ONE,
+            truncation: Truncation::NONE,
+            stop_tokens: &[],
+            stop_strings: None,
+            max_response_tokens: 128,
+            seed: 0,
+            purpose: Purpose::Rollout,
+            step: 0,
+            first_row: 0,
+            progress: None,
+        }
+    }
+}
+
+impl Sampler<'_> {
+    /// `k` responses to each prompt (token ids); those of prompt i are `i·k .. (i+1)·k`.
+    ///
+    /// # Errors
+    /// An empty prompt, one that leaves the model no positions for the response, a target that the proposal needs and
+    /// does not get, different vocabularies, a temperature or truncation outside of its range, logits that are not
+    /// numbers (the row is named).
+    pub fn draw(
+        &self,
+        policy: &Network,
+        target: Option<&Network>,
+        prompts: &[Vec<u32>],
+        k: usize,
+    ) -> Result<Vec<Response>> {
+        self.temperature.check()?;
+        self.truncation.check()?;
+        let policy = (self.proposal != Proposal::Target).then_some(policy);
+        let target = match self.proposal {
+            Proposal::Policy => None,
+            _ => Some(target.with_context(|| format!("the proposal {:?} needs a target model", self.proposal))?),
+        };
+        for (name, network) in [("policy", policy), ("target", target)] {
+            network.map_or(Ok(()), |network| self.check_lengths(name, network.max_positions(), prompts))?;
+        }
+        let rows = prompts.len() * k;
+        if rows == 0 {
+            return Ok(Vec::new());
+        }
+        let prefill = |network| Decoder::prefill(network, prompts, k, self.max_response_tokens);
+        let mut policy = policy.map(prefill).transpose()?;
+        let mut target = target.map(prefill).transpose()?;
+        let mut going: Vec<Row> = (0..rows).map(|row| self.row(row)).collect();
+        let mut responses: Vec<Response> = (0..rows).map(|_| Response { draws: Vec::new(), ended: false }).collect();
+        let (start, mut drawn) = (Instant::now(), 0);
+        for position in 0..self.max_response_tokens {
+            let uniforms: Vec<f64> = going.iter_mut().map(|row| row.rng.random()).collect();
+            let draws = self.draw_tokens(policy.as_ref(), target.as_ref(), &going, &uniforms)?;
+            drawn += draws.len();
+            let mut places = Vec::with_capacity(going.len());
+            for (place, (row, draw)) in going.iter_mut().zip(draws).enumerate() {
+                let ended = row.ends(self, draw.token)?;
+                let response = &mut responses[row.place];
+                response.draws.push(draw);
+                response.ended = ended;
+                if !ended {
+                    places.push(place);
+                }
+            }
+            if let Some(progress) = self.progress {
+                progress.inc(going.len() as u64);
+                progress.message(message(drawn, start.elapsed().as_secs_f64(), places.len(), rows));
+            }
+            if places.is_empty() || position + 1 == self.max_response_tokens {
+                break;
+            }
+            going.retain(|row| !responses[row.place].ended);
+            let tokens: Vec<u32> = going.iter().map(|row| responses[row.place].draws[position].token).collect();
+            for decoder in [&mut policy, &mut target].into_iter().flatten() {
+                decoder.keep(&places);
+                decoder.feed(&tokens)?;
+            }
+        }
+        Ok(responses)
+    }
+
+    /// Every prompt must leave room for the longest response.
+    fn check_lengths(&self, model: &str, positions: usize, prompts: &[Vec<u32>]) -> Result<()> {
+        let limit = self.max_response_tokens;
+        for (i, length) in prompts.iter().map(Vec::len).enumerate() {
+            ensure!(length > 0, "prompt {i} is empty: a model needs a token to continue");
+            if length + limit <= positions {
+                continue;
+            }
+            let ways = [
+                (limit < positions).then(|| format!("shorten the prompt to {} tokens", positions - limit)),
+                (length < positions).then(|| format!("lower max_response_tokens to {}", positions - length)),
+            ];
+            let ways: Vec<String> = ways.into_iter().flatten().collect();
+            let both = "shorten the prompt and lower max_response_tokens".to_string();
+            bail!(
+                "prompt {i} has {length} tokens and its response may have {limit}, but the {model} has {positions} \
+                 positions: {}",
+                if ways.is_empty() { both } else { ways.join(", or ") }
+            );
+        }
+        Ok(())
+    }
+
+    fn row(&self, place: usize) -> Row<'_> {
+        let number = self.first_row + place as u64;
+        let rng = seed::rng(self.seed, self.purpose, self.step, number);
+        Row { place, number, rng, watch: self.stop_strings.as_ref().map(StopStrings::watch) }
+    }
+
+    /// The next token of every row that is still going.
+    fn draw_tokens(
+        &self,
+        policy: Option<&Decoder>,
+        target: Option<&Decoder>,
+        rows: &[Row],
+        uniforms: &[f64],
+    ) -> Result<Vec<Draw>> {
+        if let (Some(policy), Some(target)) = (policy, target) {
+            let sizes = (policy.vocabulary(), target.vocabulary());
+            ensure!(
+                sizes.0 == sizes.1,
+                "policy and target have vocabularies of different sizes, {} and {}: they must share a tokenizer",
+                sizes.0,
+                sizes.1
+            );
+        }
+        let draw = |place: usize| {
+            self.draw_token(policy.map(|d| d.row(place)), target.map(|d| d.row(place)), uniforms[place])
+                .with_context(|| format!("row {}", rows[place].number))
+        };
+        (0..uniforms.len()).into_par_iter().map(draw).collect()
+    }
+
+    fn draw_token(&self, policy: Option<&[f32]>, target: Option<&[f32]>, uniform: f64) -> Result<Draw> {
+        match (self.proposal, policy, target) {
+            (Proposal::Mixture(rule), Some(p), Some(t)) => {
+                let temperature = &self.temperature;
+                let drawn = mixture::draw_truncated(p, t, &rule, temperature, &self.truncation, uniform)?;
+                let at_1 = |log_prob: f64, temperature: f64, row: &[f32]| {
+                    if temperature == 1.0 { Ok(log_prob) } else { mixture::log_prob(row, drawn.token) }
+                };
+                Ok(Draw {
+                    token: drawn.token,
+                    log_q: drawn.log_q,
+                    log_kept: drawn.log_kept,
+                    log_p: Some(at_1(drawn.log_p, temperature.policy, p)?),
+                    log_t: Some(at_1(drawn.log_t, temperature.target, t)?),
+                    mixture: Some(drawn.solution),
+                })
+            }
+            (Proposal::Policy, Some(row), _) => {
+                let (draw, log_p) = self.draw_alone(row, self.temperature.policy, uniform)?;
+                Ok(Draw { log_p: Some(log_p), ..draw })
+            }
+            (Proposal::Target, _, Some(row)) => {
+                let (draw, log_t) = self.draw_alone(row, self.temperature.target, uniform)?;
+                Ok(Draw { log_t: Some(log_t), ..draw })
+            }
+            _ => bail!("the proposal {:?} needs a model that was not run", self.proposal),
+        }
+    }
+
+    /// A token from one model, and its log-probability at temperature 1.
+    fn draw_alone(&self, logits: &[f32], own_temperature: f64, uniform: f64) -> Result<(Draw, f64)> {
+        let temperature = own_temperature * self.temperature.mixture;
+        let drawn = mixture::draw_softmax_truncated(logits, temperature, &self.truncation, uniform)?;
+        let log_prob = match temperature {
+            1.0 => drawn.log_q + drawn.log_kept,
+            _ => mixture::log_prob(logits, drawn.token)?,
+        };
+        let (token, log_q, log_kept) = (drawn.token, drawn.log_q, drawn.log_kept);
+        Ok((Draw { token, log_q, log_kept, log_p: None, log_t: None, mixture: None }, log_prob))
+    }
+}
+
+/// A response that is still going.
+struct Row<'a> {
+    /// Its place among the responses of this call, and its number among all rows.
+    place: usize,
+    number: u64,
+    rng: rand_chacha::ChaCha8Rng,
+    watch: Option<Watch<'a>>,
+}
+
+impl Row<'_> {
+    /// Whether the response ends with `token`.
+    fn ends(&mut self, sampler: &Sampler, token: u32) -> Result<bool> {
+        if sampler.stop_tokens.contains(&token) {
+            return Ok(true);
+        }
+        match &mut self.watch {
+            Some(watch) => watch.push(token).with_context(|| format!("row {}", self.number)),
+            None => Ok(false),
+        }
+    }
+}
+
+fn message(tokens: usize, seconds: f64, going: usize, rows: usize) -> String {
+    let rate = tokens as f64 / seconds.max(1e-9);
+    format!("{tokens} tokens, {rate:.0} a second, {going} of {rows} rows going")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_tells_of_tokens_rate_and_rows() {
+        assert_eq!(message(300, 2.0, 5, 8), "300 tokens, 150 a second, 5 of 8 rows going");
+    }
+}
