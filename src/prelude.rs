@@ -17,7 +17,7 @@ pub use crate::mixture::{
 };
 pub use crate::models::{
     Config, DebertaV2Config, DistilBertConfig, Gpt2Config, GptNeoxConfig, Head, LanguageModel, LlamaConfig, LoraConfig,
-    RewardModel, RopeScaling, Source, load_folder, load_model, load_reward_model, save_folder, save_reward_model,
+    RewardModel, RopeScaling, Source, load_folder, load_model, load_reward_model, save_folder, save_reward_folder,
 };
 pub use crate::plot::{self, Figure};
 pub use crate::progress::Progress;

@@ -73,18 +73,27 @@ pub fn load_model(source: &Source) -> Result<LanguageModel> {
     LanguageModel::from_params(stored.config, Params::from_tensors(stored.tensors)?).with_context(|| source.to_string())
 }
 
-/// Reads a reward model from a folder or from the hub, in f32: with the head that is stored, or with a fresh one on the
-/// layers of a base model, a language model or another reward model.
+/// Reads a reward model from a folder or from the hub, in f32: its own head, or a fresh one on the layers of any
+/// checkpoint of its architecture.
 ///
 /// # Errors
-/// As [`read_model`]; a tensor that is missing or has another shape than the configuration says.
+/// As [`load_model`]; a stored head is asked for and there is none.
 pub fn load_reward_model(source: &Source, head: Head) -> Result<RewardModel> {
-    let stored = read_model(source, Purpose::RewardModel(head), DType::F32, &Device::Cpu)?;
-    match head {
-        Head::Stored => RewardModel::from_params(stored.config, Params::from_tensors(stored.tensors)?),
-        Head::Fresh(seed) => RewardModel::with_new_head(stored.config, stored.tensors, seed),
-    }
-    .with_context(|| source.to_string())
+    let Stored { config, tensors, .. } = read_model(source, Purpose::RewardModel(head), DType::F32, &Device::Cpu)?;
+    let model = match head {
+        Head::Stored => RewardModel::from_params(config, Params::from_tensors(tensors)?),
+        Head::Fresh(seed) => RewardModel::with_new_head(config, tensors, seed),
+    };
+    model.with_context(|| source.to_string())
+}
+
+/// Writes a reward model into a folder, which is made if absent. transformers finds the end of a causal one's padded
+/// sequences by `pad_token_id`, which is not written.
+///
+/// # Errors
+/// A file that cannot be written.
+pub fn save_reward_folder(model: &RewardModel, folder: &Path) -> Result<()> {
+    save_model(folder, &model.config, &model.params.tensors().into_iter().collect(), None, SHARD_BYTES)
 }
 
 /// Writes a model into a folder, which is made if absent.
@@ -93,15 +102,6 @@ pub fn load_reward_model(source: &Source, head: Head) -> Result<RewardModel> {
 /// A file that cannot be written; a model with adapters, whose weights are not the whole model.
 pub fn save_folder(model: &LanguageModel, folder: &Path) -> Result<()> {
     ensure!(model.adapted.is_none(), "{}: a model with adapters is merged before it is saved", folder.display());
-    save_model(folder, &model.config, &model.params.tensors().into_iter().collect(), None, SHARD_BYTES)
-}
-
-/// Writes a reward model into a folder, which is made if absent. transformers finds the end of a padded sequence of a causal
-/// one by `pad_token_id`, which is not written.
-///
-/// # Errors
-/// A file that cannot be written.
-pub fn save_reward_model(model: &RewardModel, folder: &Path) -> Result<()> {
     save_model(folder, &model.config, &model.params.tensors().into_iter().collect(), None, SHARD_BYTES)
 }
 

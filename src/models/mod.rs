@@ -25,7 +25,7 @@ pub use config::{
 };
 pub use files::{SHARD_BYTES, Source, TensorFiles, WeightFiles, save_model};
 pub use llama2_c::read_llama2_c;
-pub use load::{Stored, load_folder, load_model, load_reward_model, read_model, save_folder, save_reward_model};
+pub use load::{Stored, load_folder, load_model, load_reward_model, read_model, save_folder, save_reward_folder};
 use lora::Adapted;
 pub use lora::LoraConfig;
 pub use names::{ARCHITECTURES, Architecture, Head, Names, Purpose, canonical_names};

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Device, Tensor};
 use qstar::models::{
     Config, DebertaV2Config, DistilBertConfig, Gpt2Config, Head, LanguageModel, PositionTerm, RelativeNorm,
-    RewardModel, Source, load_reward_model, save_reward_model,
+    RewardModel, Source, load_reward_model, save_reward_folder,
 };
 use qstar::nn::{Activation, Params};
 use qstar::train::Gradient;
@@ -190,7 +190,7 @@ fn a_new_head_stands_on_given_layers() {
 fn what_is_saved_is_read_and_may_get_a_new_head() {
     for name in FIXTURES {
         let (model, out) = (fixture(name), tempfile::tempdir().unwrap());
-        save_reward_model(&model, out.path()).unwrap();
+        save_reward_folder(&model, out.path()).unwrap();
         let source = Source::Folder(out.path().to_path_buf());
         let again = load_reward_model(&source, Head::Stored).unwrap();
         assert_eq!(again.config, model.config, "{name}");
