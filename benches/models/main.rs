@@ -4,6 +4,7 @@
 //! compared: on a shared machine the others are the neighbours' doing. Memory is that of a process that does one
 //! thing alone. Without such a Python its columns are left out, and the table says so.
 
+mod memory;
 #[path = "../solver/peer.rs"]
 #[allow(dead_code)]
 mod peer;
@@ -109,11 +110,11 @@ fn best(times: &[f64]) -> f64 {
 }
 
 fn main() -> Result<()> {
-    qstar::machine::keep_memory();
     let arguments: Vec<String> = std::env::args().collect();
     if let Some(at) = arguments.iter().position(|argument| argument == "--memory") {
         return alone(&arguments[at + 1], &arguments[at + 2]);
     }
+    qstar::machine::keep_memory();
     let mut peer = Peer::start(PEER, "cpu");
     match &peer {
         Some(peer) => println!("PyTorch {}\n", peer.version),
@@ -145,7 +146,9 @@ fn main() -> Result<()> {
         println!("| {name} | {} | {} | {} | {} |", ms(blocks), ms(head), ms(back), ms(update));
     }
     products();
-    memory()
+    resident()?;
+    recomputation()?;
+    memory::report()
 }
 
 fn time(peer: &mut Option<Peer>, task: &str) -> Option<f64> {
@@ -206,7 +209,7 @@ fn products() {
 }
 
 /// The largest resident memory of processes that do one thing, in MB.
-fn memory() -> Result<()> {
+fn resident() -> Result<()> {
     println!("\n| peak memory, MB | qstar | qstar, blocks computed again | PyTorch |\n|---|---|---|---|");
     for name in ["124M", "small"] {
         let ours = |what: &str| -> Result<String> {
@@ -227,16 +230,38 @@ fn memory() -> Result<()> {
     Ok(())
 }
 
+/// What recomputation costs in time, turn by turn.
+fn recomputation() -> Result<()> {
+    println!("\n| training step | kept | computed again | ratio |\n|---|---|---|---|");
+    for name in ["124M", "small"] {
+        let mut case = Case::new(name)?;
+        let mut times = [Vec::new(), Vec::new()];
+        for _ in 0..TURNS {
+            for (again, times) in [false, true].into_iter().zip(&mut times) {
+                case.model.recompute(again);
+                times.push(case.step()?.sum());
+            }
+        }
+        let [kept, again] = times.map(|times| best(&times));
+        println!("| {name} | {:.1} ms | {:.1} ms | {:.2} |", 1e3 * kept, 1e3 * again, again / kept);
+    }
+    Ok(())
+}
+
 /// Three training steps, and the memory that they took.
 fn alone(name: &str, what: &str) -> Result<()> {
+    if name == "llama" {
+        return print(memory::measure()?);
+    }
+    qstar::machine::keep_memory();
     let mut case = Case::new(name)?;
     case.model.recompute(what == "again");
     for _ in 0..3 {
         case.step()?;
     }
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let line =
-        status.lines().find(|line| line.starts_with("VmHWM")).context("Linux tells the largest resident memory")?;
-    let kilobytes: f64 = line.split_whitespace().nth(1).context("VmHWM has a number")?.parse()?;
-    Ok(writeln!(std::io::stdout(), "{:.0}", kilobytes / 1e3)?)
+    print(memory::of_process("VmHWM")?)
+}
+
+fn print(megabytes: f64) -> Result<()> {
+    Ok(writeln!(std::io::stdout(), "{megabytes:.0}")?)
 }
