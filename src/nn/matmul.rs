@@ -37,9 +37,9 @@ impl<'a, T> Matrix<'a, T> {
 
 /// a · b, over all threads of the pool.
 pub(super) fn product<T: Real>(a: Matrix<T>, b: Matrix<T>) -> Vec<T> {
-    let whole = a.step == a.cols && b.step == b.rows;
-    if a.rows <= FEW && !a.transposed && b.transposed && whole {
-        return product_of_few(a.values, a.rows, b.values, a.cols);
+    let whole = a.step == a.cols && (b.step == b.cols || b.transposed && b.step == b.rows);
+    if a.rows <= FEW && !a.transposed && whole {
+        return product_of_few(a.values, a.rows, b);
     }
     let size = a.rows * b.cols;
     let mut out = Vec::with_capacity(size);
@@ -76,22 +76,26 @@ fn all_threads() -> gemm::Parallelism {
 const FEW: usize = 16;
 
 /// Columns of b in a piece of work.
-const COLUMNS: usize = 128;
+const COLUMNS: usize = 256;
 
-/// x · wᵀ for few rows x `[N, in]` and w `[out, in]`; every row is computed in the same way, whatever their number.
-fn product_of_few<T: Real>(x: &[T], rows: usize, w: &[T], inner: usize) -> Vec<T> {
-    let cols = w.len() / inner.max(1);
-    let piece = |w: &[T]| {
-        let mut out = vec![T::ZERO; rows * (w.len() / inner)];
-        T::products_of_rows(x, w, inner, &mut out);
+/// x · b for few rows x; every row is computed in the same way, whatever their number.
+fn product_of_few<T: Real>(x: &[T], rows: usize, b: Matrix<T>) -> Vec<T> {
+    let piece = |from: usize| {
+        let n = COLUMNS.min(b.cols - from);
+        let mut out = vec![T::ZERO; rows * n];
+        match b.transposed {
+            true => T::products_of_rows(x, &b.values[from * b.rows..][..n * b.rows], b.rows, &mut out),
+            false => T::products_with_columns(x, b.rows, &b.values[from..], b.step, n, &mut out),
+        }
         out
     };
-    let pieces: Vec<Vec<T>> = if cols > COLUMNS && rayon::current_num_threads() > 1 {
-        w.par_chunks(COLUMNS * inner).map(piece).collect()
+    let starts: Vec<usize> = (0..b.cols).step_by(COLUMNS).collect();
+    let pieces: Vec<Vec<T>> = if starts.len() > 1 && rayon::current_num_threads() > 1 {
+        starts.into_par_iter().map(piece).collect()
     } else {
-        w.chunks(COLUMNS * inner).map(piece).collect()
+        starts.into_iter().map(piece).collect()
     };
-    let mut out = Vec::with_capacity(rows * cols);
+    let mut out = Vec::with_capacity(rows * b.cols);
     for row in 0..rows {
         for piece in &pieces {
             let n = piece.len() / rows;

@@ -58,6 +58,8 @@ pub trait Real:
     fn into_f64(self) -> f64;
     /// The products of all rows of x with all rows of w, `inner` long each: `[rows of x, rows of w]`.
     fn products_of_rows(x: &[Self], w: &[Self], inner: usize, out: &mut [Self]);
+    /// Adds to `out` `[rows of x, n]` x times the first n columns of w, whose rows are `step` apart.
+    fn products_with_columns(x: &[Self], inner: usize, w: &[Self], step: usize, n: usize, out: &mut [Self]);
     /// The values of a storage of this type, to be changed.
     fn values_mut(storage: &mut CpuStorage) -> Option<&mut [Self]>;
 }
@@ -121,6 +123,9 @@ impl Real for f32 {
     fn products_of_rows(x: &[f32], w: &[f32], inner: usize, out: &mut [f32]) {
         products::products_of_rows(x, w, inner, out);
     }
+    fn products_with_columns(x: &[f32], inner: usize, w: &[f32], step: usize, n: usize, out: &mut [f32]) {
+        products::products_with_columns(x, inner, w, step, n, out);
+    }
     fn values_mut(storage: &mut CpuStorage) -> Option<&mut [Self]> {
         match storage {
             CpuStorage::F32(values) => Some(values),
@@ -174,6 +179,15 @@ impl Real for f64 {
         for (x, out) in x.chunks_exact(inner).zip(out.chunks_exact_mut(cols)) {
             for (w, out) in w.chunks_exact(inner).zip(out) {
                 *out = dot(x, w);
+            }
+        }
+    }
+    fn products_with_columns(x: &[f64], inner: usize, w: &[f64], step: usize, n: usize, out: &mut [f64]) {
+        for (x, out) in x.chunks_exact(inner).zip(out.chunks_exact_mut(n)) {
+            for (x, w) in x.iter().zip(w.chunks(step)) {
+                for (out, w) in out.iter_mut().zip(w) {
+                    *out += x * w;
+                }
             }
         }
     }

@@ -86,3 +86,88 @@ fn tile<S: Simd, const R: usize, const C: usize>(simd: S, x: &[f32], w: &[f32], 
     }
     out
 }
+
+/// `out` `[rows of x, n]` += x times the first n columns of w, whose rows are `step` apart; x has rows of `inner` values.
+pub fn products_with_columns(x: &[f32], inner: usize, w: &[f32], step: usize, n: usize, out: &mut [f32]) {
+    pulp::Arch::new().dispatch(Columns { x, inner, w, step, n, out });
+}
+
+struct Columns<'a> {
+    x: &'a [f32],
+    inner: usize,
+    w: &'a [f32],
+    step: usize,
+    n: usize,
+    out: &'a mut [f32],
+}
+
+impl pulp::WithSimd for Columns<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { x, inner, w, step, n, out } = self;
+        let rows = x.len() / inner;
+        let mut k = 0;
+        while k + 4 <= inner {
+            let w =
+                [&w[k * step..][..n], &w[(k + 1) * step..][..n], &w[(k + 2) * step..][..n], &w[(k + 3) * step..][..n]];
+            let mut i = 0;
+            while i + 4 <= rows {
+                add_scaled::<S, 4, 4>(simd, &x[i * inner + k..], inner, w, &mut out[i * n..][..4 * n]);
+                i += 4;
+            }
+            while i < rows {
+                add_scaled::<S, 1, 4>(simd, &x[i * inner + k..], inner, w, &mut out[i * n..][..n]);
+                i += 1;
+            }
+            k += 4;
+        }
+        while k < inner {
+            for i in 0..rows {
+                let w = [&w[k * step..][..n]];
+                add_scaled::<S, 1, 1>(simd, &x[i * inner + k..], inner, w, &mut out[i * n..][..n]);
+            }
+            k += 1;
+        }
+    }
+}
+
+/// To each of R rows of `out` adds K rows of w, scaled by K values of its row of x.
+#[inline(always)]
+fn add_scaled<S: Simd, const R: usize, const K: usize>(
+    simd: S,
+    x: &[f32],
+    inner: usize,
+    w: [&[f32]; K],
+    out: &mut [f32],
+) {
+    let n = w[0].len();
+    let mut scales = [[simd.splat_f32s(0.0); K]; R];
+    for r in 0..R {
+        for k in 0..K {
+            scales[r][k] = simd.splat_f32s(x[r * inner + k]);
+        }
+    }
+    let (mut ws, mut w_rests) = ([&[] as &[S::f32s]; K], [&[] as &[f32]; K]);
+    for k in 0..K {
+        (ws[k], w_rests[k]) = S::as_simd_f32s(w[k]);
+    }
+    for r in 0..R {
+        let (out, rest) = S::as_mut_simd_f32s(&mut out[r * n..][..n]);
+        for j in 0..out.len() {
+            let mut sum = out[j];
+            for k in 0..K {
+                sum = simd.mul_add_f32s(ws[k][j], scales[r][k], sum);
+            }
+            out[j] = sum;
+        }
+        if !rest.is_empty() {
+            let mut sum = simd.partial_load_f32s(rest);
+            for k in 0..K {
+                sum = simd.mul_add_f32s(simd.partial_load_f32s(w_rests[k]), scales[r][k], sum);
+            }
+            simd.partial_store_f32s(rest, sum);
+        }
+    }
+}
