@@ -16,6 +16,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use candle_core::Tensor;
 use peer::Peer;
+use qstar::machine::in_pool;
 use qstar::models::{Config, Gpt2Config, LanguageModel};
 use qstar::rollout::Sampler;
 use qstar::train::{AdamW, AdamWConfig, Gradient, Sequences};
@@ -127,7 +128,7 @@ fn main() -> Result<()> {
         let turns = if name == "small" { 3 * TURNS } else { TURNS };
         let (mut steps, mut theirs) = (Vec::new(), Vec::new());
         for _ in 0..turns {
-            steps.push(case.step()?);
+            steps.push(in_pool(|| case.step())?);
             theirs.extend(time(&mut peer, &format!("step {name}")));
         }
         let least = steps.iter().copied().min_by(|a, b| a.sum().total_cmp(&b.sum())).unwrap_or_default();
@@ -135,7 +136,7 @@ fn main() -> Result<()> {
         parts.push((case.name, least));
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         for _ in 0..turns.min(TURNS) {
-            ours.push(case.generate()?);
+            ours.push(in_pool(|| case.generate())?);
             theirs.extend(time(&mut peer, &format!("generate {name}")));
         }
         row(&format!("generation, {name}, {GENERATION:?} (rows, prompt, new tokens)"), best(&ours), &theirs);
@@ -239,7 +240,7 @@ fn recomputation() -> Result<()> {
         for _ in 0..TURNS {
             for (again, times) in [false, true].into_iter().zip(&mut times) {
                 case.model.recompute(again);
-                times.push(case.step()?.sum());
+                times.push(in_pool(|| case.step())?.sum());
             }
         }
         let [kept, again] = times.map(|times| best(&times));
@@ -257,7 +258,7 @@ fn alone(name: &str, what: &str) -> Result<()> {
     let mut case = Case::new(name)?;
     case.model.recompute(what == "again");
     for _ in 0..3 {
-        case.step()?;
+        in_pool(|| case.step())?;
     }
     print(memory::of_process("VmHWM")?)
 }
