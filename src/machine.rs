@@ -23,14 +23,6 @@ pub fn keep_memory() {
     });
 }
 
-/// Does `work` as a thread of the pool that products and blocks are spread over.
-///
-/// From a thread outside it, every product and every loop over rows puts the caller to sleep and wakes another: with
-/// small models that costs as much as the work.
-pub fn in_pool<R: Send>(work: impl FnOnce() -> R + Send) -> R {
-    rayon::scope(|_| work())
-}
-
 /// Does `jobs` on `workers` threads, each of which computes alone on one core, and gives the results in
 /// the order of the jobs. After an error no further job begins.
 ///

@@ -6,7 +6,7 @@
 mod differences;
 
 use candle_core::{DType, Device, Tensor, Var};
-use differences::check;
+use differences::{check, check_all, check_same, gradients, move_away};
 use qstar::models::{Config, Gpt2Config, GptNeoxConfig, LanguageModel, LlamaConfig, RewardModel, RopeScaling};
 use qstar::nn::{
     self, Activation, Conv1d, Embedding, Gelu, GradientSum, Heads, LayerNorm, Linear, Mask, RelativePositions, RmsNorm,
@@ -53,12 +53,7 @@ fn llama() -> LlamaConfig {
 /// The model in f64, every variable moved away from its special initial value (zero bias, unit norm).
 fn model(config: Config) -> LanguageModel {
     let model = LanguageModel::new(config, 5).unwrap().to_dtype(DType::F64).unwrap();
-    for (i, (_, var)) in model.params.iter().enumerate() {
-        let noise: Vec<f64> =
-            (0..var.elem_count()).map(|j| (0.3 * (1 + i) as f64 + 1.7 * j as f64).sin() * 0.2).collect();
-        let noise = Tensor::from_vec(noise, var.shape(), &Device::Cpu).unwrap();
-        var.set(&(var.as_tensor() + noise).unwrap()).unwrap();
-    }
+    move_away(&model.params);
     model
 }
 
@@ -74,27 +69,10 @@ fn loss(model: &LanguageModel) -> Tensor {
 /// Every variable of a model, with and without blocks that are computed again on the way back.
 fn check_model(config: Config) {
     let mut model = model(config);
-    let mut kept: Vec<Tensor> = Vec::new();
-    for recompute in [false, true] {
-        model.recompute(recompute);
-        loss(&model).backward().unwrap();
-        let grads: Vec<Tensor> = model
-            .params
-            .gradients()
-            .map(|(name, sum)| sum.take().unwrap_or_else(|| panic!("{name} has no gradient")))
-            .collect();
-        if recompute {
-            for (a, b) in grads.iter().zip(&kept) {
-                let gap = (a - b).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f64>().unwrap();
-                assert_eq!(gap, 0.0, "computed again, every bit is the same");
-            }
-            continue;
-        }
-        for ((name, var), grad) in model.params.iter().zip(&grads) {
-            check(name, var, grad, 12, &|| loss(&model));
-        }
-        kept = grads;
-    }
+    let grads = gradients(&model.params, &loss(&model));
+    check_all(&model.params, &grads, &[], &|| loss(&model));
+    model.recompute(true);
+    check_same(&model.params, &grads, &gradients(&model.params, &loss(&model)));
 }
 
 #[test]
@@ -149,11 +127,7 @@ fn every_variable_of_a_scoring_model() {
         let scores = model.network.scores(&[&[1, 2, 3, 4, 5], &[6, 7], &[8, 9, 10]]).unwrap();
         (scores.tanh().unwrap() * Tensor::new(&[1.0, -0.7, 0.4], &Device::Cpu).unwrap()).unwrap().sum_all().unwrap()
     };
-    f().backward().unwrap();
-    for ((name, var), (_, sum)) in model.params.iter().zip(model.params.gradients()) {
-        let grad = sum.take().unwrap_or_else(|| panic!("{name} has no gradient"));
-        check(name, var, &grad, 12, &f);
-    }
+    check_all(&model.params, &gradients(&model.params, &f()), &[], &f);
 }
 
 fn var(shape: &[usize], phase: f64) -> Var {

@@ -2,7 +2,7 @@
 //!
 //! `QSTAR_PYTHON` names a Python with torch and transformers. Both sides use all cores. The best of each side's turns is
 //! compared: on a shared machine the others are the neighbours' doing. Memory is that of a process that does one
-//! thing alone. Without such a Python its columns are left out, and the table says so.
+//! thing alone. Our side works inside rayon's pool, as runs do. Without such a Python its columns are left out, and the table says so.
 
 mod memory;
 #[path = "../solver/peer.rs"]
@@ -16,7 +16,6 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use candle_core::Tensor;
 use peer::Peer;
-use qstar::machine::in_pool;
 use qstar::models::{Config, Gpt2Config, LanguageModel};
 use qstar::rollout::Sampler;
 use qstar::train::{AdamW, AdamWConfig, Gradient, Sequences};
@@ -128,7 +127,7 @@ fn main() -> Result<()> {
         let turns = if name == "small" { 3 * TURNS } else { TURNS };
         let (mut steps, mut theirs) = (Vec::new(), Vec::new());
         for _ in 0..turns {
-            steps.push(in_pool(|| case.step())?);
+            steps.push(rayon::scope(|_| case.step())?);
             theirs.extend(time(&mut peer, &format!("step {name}")));
         }
         let least = steps.iter().copied().min_by(|a, b| a.sum().total_cmp(&b.sum())).unwrap_or_default();
@@ -136,7 +135,7 @@ fn main() -> Result<()> {
         parts.push((case.name, least));
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         for _ in 0..turns.min(TURNS) {
-            ours.push(in_pool(|| case.generate())?);
+            ours.push(rayon::scope(|_| case.generate())?);
             theirs.extend(time(&mut peer, &format!("generate {name}")));
         }
         row(&format!("generation, {name}, {GENERATION:?} (rows, prompt, new tokens)"), best(&ours), &theirs);
@@ -240,7 +239,7 @@ fn recomputation() -> Result<()> {
         for _ in 0..TURNS {
             for (again, times) in [false, true].into_iter().zip(&mut times) {
                 case.model.recompute(again);
-                times.push(in_pool(|| case.step())?.sum());
+                times.push(rayon::scope(|_| case.step())?.sum());
             }
         }
         let [kept, again] = times.map(|times| best(&times));
@@ -258,7 +257,7 @@ fn alone(name: &str, what: &str) -> Result<()> {
     let mut case = Case::new(name)?;
     case.model.recompute(what == "again");
     for _ in 0..3 {
-        in_pool(|| case.step())?;
+        rayon::scope(|_| case.step())?;
     }
     print(memory::of_process("VmHWM")?)
 }

@@ -1,6 +1,6 @@
 //! Models of which only low-rank adapters are trained, in PEFT's layout (Hu et al. 2021, arXiv:2106.09685).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -9,6 +9,7 @@ use candle_core::{DType, Device, Tensor};
 use serde_json::{Map, Value, json};
 
 use super::LanguageModel;
+use super::files::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, TensorFiles, WeightFiles, save_adapter_files};
 use crate::nn::{Adapters, DropoutClock, LinearShape, Params, Weights};
 
 /// Which linear maps get an adapter, and of what kind.
@@ -79,8 +80,6 @@ impl Adapted {
     }
 }
 
-const CONFIG: &str = "adapter_config.json";
-const WEIGHTS: &str = "adapter_model.safetensors";
 /// What PEFT puts before the names of the model.
 const PREFIX: &str = "base_model.model.";
 
@@ -141,7 +140,6 @@ impl LanguageModel {
     /// of the repository or folder that the other weights come from.
     pub fn save_adapters(&self, folder: &Path, base: &str) -> Result<()> {
         let Some(Adapted { lora, .. }) = &self.adapted else { bail!("the model has no adapters to save") };
-        fs::create_dir_all(folder).with_context(|| format!("{}: cannot be made", folder.display()))?;
         let fan_in_fan_out = self.network.linears().iter().any(|l| l.fan_in_fan_out && lora.is_target(&l.name));
         let config = json!({
             "peft_type": "LORA",
@@ -155,14 +153,8 @@ impl LanguageModel {
             "bias": "none",
             "inference_mode": true,
         });
-        let path = folder.join(CONFIG);
-        fs::write(&path, serde_json::to_string_pretty(&config)? + "\n")
-            .with_context(|| format!("{}: cannot be written", path.display()))?;
-        let tensors: HashMap<String, Tensor> =
-            self.params.tensors().into_iter().map(|(name, tensor)| (format!("{PREFIX}{name}"), tensor)).collect();
-        let path = folder.join(WEIGHTS);
-        candle_core::safetensors::save(&tensors, &path)
-            .with_context(|| format!("{}: cannot be written", path.display()))
+        let tensors = self.params.tensors().into_iter().map(|(name, tensor)| (format!("{PREFIX}{name}"), tensor));
+        save_adapter_files(folder, &config, &tensors.collect())
     }
 
     /// This model with the adapters of a folder that PEFT or [`LanguageModel::save_adapters`] wrote.
@@ -170,18 +162,17 @@ impl LanguageModel {
     /// # Errors
     /// A file that cannot be read, a field of the configuration that is not honoured, adapters that do not fit: named.
     pub fn with_saved_adapters(&self, folder: &Path, seed: u64) -> Result<Self> {
-        let path = folder.join(CONFIG);
+        let path = folder.join(ADAPTER_CONFIG);
         let text = fs::read_to_string(&path).with_context(|| format!("{}: cannot be read", path.display()))?;
         let fields: Map<String, Value> =
             serde_json::from_str(&text).with_context(|| format!("{}: not a JSON object", path.display()))?;
         let lora = read_config(&fields).with_context(|| format!("{}", path.display()))?;
         lora.check(self.network.linears()).with_context(|| format!("{}", path.display()))?;
-        let path = folder.join(WEIGHTS);
-        let tensors = candle_core::safetensors::load(&path, &Device::Cpu)
-            .with_context(|| format!("{}: not a readable safetensors file", path.display()))?;
+        let path = folder.join(ADAPTER_WEIGHTS);
+        let tensors = TensorFiles::open(&WeightFiles::single(path.clone()))?.read_all(DType::F32, &Device::Cpu)?;
         let adapters = tensors.into_iter().map(|(name, tensor)| {
             let Some(short) = name.strip_prefix(PREFIX) else { bail!("tensor {name} does not begin with {PREFIX}") };
-            Ok((short.to_string(), tensor.to_dtype(DType::F32)?))
+            Ok((short.to_string(), tensor))
         });
         let adapters = adapters.collect::<Result<Vec<_>>>().with_context(|| format!("{}", path.display()))?;
         let adapters = Params::from_tensors(adapters)?;

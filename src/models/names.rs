@@ -154,6 +154,11 @@ impl Architecture {
         }
     }
 
+    /// The name of the language model's output head, where it has one of its own.
+    pub fn language_head(&self) -> Option<&'static str> {
+        self.language_head
+    }
+
     /// The model's name of the token embedding.
     pub fn embedding(&self) -> String {
         self.prefix.to_string() + self.embedding

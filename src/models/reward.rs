@@ -5,7 +5,7 @@ use candle_core::{DType, Device, Tensor};
 
 use super::encoder::Encoder;
 use super::network::OutputHead;
-use super::{Config, LanguageModel, Network, build, deberta_v2, distilbert};
+use super::{Architecture, Config, LanguageModel, Network, build, deberta_v2, distilbert};
 use crate::nn::Params;
 
 /// A reward model: its variables, and the network that reads them.
@@ -60,7 +60,8 @@ impl RewardModel {
     /// A model with adapters.
     pub fn on(model: &LanguageModel, seed: u64) -> Result<Self> {
         ensure!(model.adapted.is_none(), "a reward model stands on whole weights; merge the adapters first");
-        let layers = model.params.tensors().into_iter().filter(|(name, _)| !VOCABULARY_HEADS.contains(&name.as_str()));
+        let head = Architecture::of(model.config.model_type())?.language_head();
+        let layers = model.params.tensors().into_iter().filter(|(name, _)| head != Some(name.as_str()));
         Self::with_new_head(model.config.clone(), layers, seed)
     }
 
@@ -214,6 +215,3 @@ impl RewardNetwork {
 
 /// Tokens, padding included, that are scored at once.
 const BATCH_TOKENS: usize = 8192;
-
-/// The weights over the vocabulary that a reward model has none of.
-const VOCABULARY_HEADS: [&str; 2] = ["lm_head.weight", "embed_out.weight"];

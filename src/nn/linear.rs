@@ -170,10 +170,7 @@ fn add_bias_gradient(bias: &Weight, grad: &Tensor) -> Result<()> {
     if !bias.is_trained() {
         return Ok(());
     }
-    let (rows, width) = rows_of(grad.shape());
-    if !grad.device().is_cpu() {
-        return bias.add_gradient(&grad.reshape((rows, width))?.sum(0)?);
-    }
+    let width = rows_of(grad.shape()).1;
     for_dtype!(grad.dtype(), T => with_values::<T, _>(grad, |grad| {
         let parts = over_rows(grad, width, |_, rows| column_sums(rows, width));
         bias.add_values(sum_in_order(parts, width))

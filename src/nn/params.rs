@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{DType, Device, Tensor, Var};
@@ -32,15 +31,6 @@ impl Params {
             vars.insert(name, Variable::new(Var::from_tensor(&tensor.contiguous()?)?));
         }
         Ok(Self { vars })
-    }
-
-    /// Reads a safetensors file; the tensors are converted to `dtype`.
-    pub fn load(path: &Path, dtype: DType) -> Result<Self> {
-        let tensors = candle_core::safetensors::load(path, &Device::Cpu)
-            .with_context(|| format!("{}: not a readable safetensors file", path.display()))?;
-        let converted: Result<Vec<_>> =
-            tensors.into_iter().map(|(name, tensor)| Ok((name, tensor.to_dtype(dtype)?))).collect();
-        Self::from_tensors(converted?)
     }
 
     /// The tensors by name. They share the variables' memory.

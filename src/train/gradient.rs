@@ -21,11 +21,13 @@ pub struct Gradient {
 }
 
 impl Gradient {
-    /// The gradient of a loss: goes back from it and takes what reached the variables.
+    /// The gradient of a loss: goes back from it and takes what reached the variables. What another way back left there
+    /// is not part of it.
     ///
     /// # Errors
     /// A variable that the loss does not reach, and a gradient that is not a number; it is named.
     pub fn of(loss: &Tensor, params: &Params) -> Result<Self> {
+        params.gradients().for_each(|(_, sum)| drop(sum.take()));
         loss.backward()?;
         let take = |(name, sum): (&str, &GradientSum)| {
             sum.take().with_context(|| format!("the loss gives {name} no gradient"))

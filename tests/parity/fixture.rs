@@ -4,8 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
-use qstar::models::{Config, LanguageModel, RewardModel, load_folder};
-use qstar::nn::Params;
+use qstar::models::{Head, LanguageModel, RewardModel, Source, load_folder, load_reward_model};
 
 pub struct Fixture {
     pub name: &'static str,
@@ -29,9 +28,7 @@ pub fn language_model(name: &str) -> LanguageModel {
 }
 
 pub fn reward_model(name: &str) -> RewardModel {
-    let config = Config::read(&folder(name).join("config.json")).unwrap();
-    let params = Params::load(&folder(name).join("model.safetensors"), candle_core::DType::F32).unwrap();
-    RewardModel::from_params(config, params).unwrap()
+    load_reward_model(&Source::Folder(folder(name)), Head::Stored).unwrap()
 }
 
 impl Fixture {

@@ -4,7 +4,7 @@ use candle_core::{DType, Device, Tensor};
 use qstar::models::{Config, DebertaV2Config, DistilBertConfig, PositionTerm, RelativeNorm, RewardModel};
 use qstar::nn::{Activation, Gelu};
 
-use super::differences::check;
+use super::differences::{check_all, check_same, gradients, move_away};
 
 fn distilbert() -> Config {
     Config::DistilBert(DistilBertConfig {
@@ -43,12 +43,7 @@ fn deberta() -> DebertaV2Config {
 /// In f64, every variable moved away from its special initial value (zero bias, unit norm).
 fn model(config: Config) -> RewardModel {
     let model = RewardModel::new(config, 5).unwrap().to_dtype(DType::F64).unwrap();
-    for (i, (_, var)) in model.params.iter().enumerate() {
-        let noise: Vec<f64> =
-            (0..var.elem_count()).map(|j| (0.3 * (1 + i) as f64 + 1.7 * j as f64).sin() * 0.2).collect();
-        let noise = Tensor::from_vec(noise, var.shape(), &Device::Cpu).unwrap();
-        var.set(&(var.as_tensor() + noise).unwrap()).unwrap();
-    }
+    move_away(&model.params);
     model
 }
 
@@ -63,28 +58,10 @@ fn loss(model: &RewardModel) -> Tensor {
 /// in `vanishing` is zero: it adds the same to all scores of a query.
 fn check_model(config: Config, vanishing: &[&str]) {
     let mut model = model(config);
-    let mut kept: Vec<Tensor> = Vec::new();
-    for recompute in [false, true] {
-        model.recompute(recompute);
-        loss(&model).backward().unwrap();
-        let grads: Vec<Tensor> = model
-            .params
-            .gradients()
-            .map(|(name, sum)| sum.take().unwrap_or_else(|| panic!("{name} has no gradient")))
-            .collect();
-        for (i, ((name, var), grad)) in model.params.iter().zip(&grads).enumerate() {
-            let largest = |x: &Tensor| x.abs().unwrap().max_all().unwrap().to_scalar::<f64>().unwrap();
-            if recompute {
-                let gap = largest(&(grad - &kept[i]).unwrap());
-                assert_eq!(gap, 0.0, "{name}: computed again, every bit is the same");
-            } else if vanishing.iter().any(|end| name.ends_with(end)) {
-                assert!(largest(grad) < 1e-13, "{name} has the gradient {grad}");
-            } else {
-                check(name, var, grad, 12, &|| loss(&model));
-            }
-        }
-        kept = grads;
-    }
+    let grads = gradients(&model.params, &loss(&model));
+    check_all(&model.params, &grads, vanishing, &|| loss(&model));
+    model.recompute(true);
+    check_same(&model.params, &grads, &gradients(&model.params, &loss(&model)));
 }
 
 #[test]

@@ -12,7 +12,7 @@ use safetensors::tensor::{Dtype, Metadata, TensorInfo, View};
 use serde_json::{Map, Value, json};
 
 use super::index::Index;
-use super::{CONFIG, INDEX, WEIGHTS};
+use super::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, CONFIG, INDEX, WEIGHTS};
 use crate::models::Config;
 use crate::models::names::Architecture;
 
@@ -85,7 +85,21 @@ pub fn save_model(
             staged.write(name, |file| Ok(file.write_all(&bytes)?))?;
         }
     }
-    staged.put_into_place()
+    let old = weight_files(folder).with_context(|| format!("{}: cannot be read", folder.display()))?;
+    staged.put_into_place(old)
+}
+
+/// Writes adapters into a folder, which is made if absent, with the same care. A model that is there stays.
+///
+/// # Errors
+/// A file that cannot be written; it is named.
+pub fn save_adapter_files(folder: &Path, config: &Value, tensors: &BTreeMap<String, Tensor>) -> Result<()> {
+    fs::create_dir_all(folder).with_context(|| format!("{}: cannot be made", folder.display()))?;
+    let mut staged = Staged { folder, files: Vec::new() };
+    let tensors: Shard = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+    staged.write(ADAPTER_WEIGHTS, |file| write_safetensors(file, &tensors))?;
+    staged.write_json(ADAPTER_CONFIG, config)?;
+    staged.put_into_place(Vec::new())
 }
 
 /// Files that are written whole under other names and not yet renamed.
@@ -113,11 +127,10 @@ impl Staged<'_> {
         self.write(name, |file| Ok(file.write_all(text.as_bytes())?))
     }
 
-    /// Renames the files in the order in which they were written, and removes the weights that they replace. A reader
+    /// Renames the files in the order in which they were written, and removes those of `old` that they replace. A reader
     /// takes the single file before an index.
-    fn put_into_place(self) -> Result<()> {
+    fn put_into_place(self, old: Vec<String>) -> Result<()> {
         let in_place = (|| {
-            let old = weight_files(self.folder)?;
             for name in &self.files {
                 fs::rename(self.staged(name), self.folder.join(name))?;
             }

@@ -37,6 +37,11 @@ pub struct WeightFiles {
 }
 
 impl WeightFiles {
+    /// One file.
+    pub fn single(path: PathBuf) -> Self {
+        Self { paths: vec![path], index: None }
+    }
+
     /// The folder of the first file.
     pub fn folder(&self) -> Option<&Path> {
         self.paths.first().and_then(|path| path.parent())
@@ -108,7 +113,7 @@ impl Source {
         let name = self.weights_name()?;
         let path = self.file(name)?;
         if !name.ends_with(".json") {
-            return Ok(WeightFiles { paths: vec![path], index: None });
+            return Ok(WeightFiles::single(path));
         }
         let index = Index::read(&path)?;
         let paths: Result<_> = index.files().into_iter().map(|shard| self.file(shard)).collect();
