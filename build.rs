@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 /// The rooms between a seed and a number.
-const DECIDING: [&str; 14] = [
+const DECIDING: [&str; 15] = [
     "Cargo.lock",
     "src/method",
     "src/metrics",
@@ -20,6 +20,7 @@ const DECIDING: [&str; 14] = [
     "src/rollout",
     "src/seed.rs",
     "src/simd",
+    "src/target",
     "src/tasks",
     "src/train",
 ];

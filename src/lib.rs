@@ -10,6 +10,7 @@
 //! - [`mixture`]: K and its derivatives, the rules for α: numbers in, numbers out
 //! - [`nn`], [`models`]: differentiable blocks; GPT-2, GPT-NeoX and LLaMA; reward models on them, on DistilBERT
 //!   and on DeBERTa
+//! - [`target`]: what a policy is mixed with, one file a target
 //! - [`rollout`]: responses drawn from a proposal
 //! - [`tasks`]: prompts, demonstrations, true rewards
 //! - [`method`]: the methods, their weights, one file an objective
@@ -41,5 +42,6 @@ pub mod reward;
 pub mod rollout;
 pub mod seed;
 pub mod simd;
+pub mod target;
 pub mod tasks;
 pub mod train;

@@ -9,7 +9,9 @@ pub use polars::prelude::{Column, DataFrame};
 pub use crate::display::{Html, Show};
 pub use crate::experiment::{Folders, Plan, Preset, Results, Size, World, derivation, report};
 pub use crate::method::{
-    ALL as METHODS, Level, Method, ON_POLICY, Objective, Ppo, QSTAR, REINFORCE, SFT, Treatment, Weight,
+    ALL as METHODS, Advantage, Aggregate, Bound, DPO, Dpo, ENTROPY, ESS_BALANCE, GRPO, KlEstimator, Level, Method,
+    OFF_POLICY, ON_POLICY, Objective, Over, Penalty, Ppo, QSTAR, QSTAR_PPO, REINFORCE, REJECTION, RLOO, Rejection, SFT,
+    SNR_MAX, STUDY, Source as ResponseSource, Surrogate, Treatment, UNIFORM, Weight,
 };
 pub use crate::metrics::{Interval, bootstrap_gain, t_interval, welch_t};
 pub use crate::mixture::{
@@ -25,10 +27,11 @@ pub use crate::record::{self, RunFolder};
 pub use crate::reward::{
     CalibrationRow, Preference, PreferenceEvaluation, Preferences, RewardEvaluationRow, evaluate_preferences,
 };
-pub use crate::rollout::{Draw, Proposal, Response, Sampler, StopStrings};
+pub use crate::rollout::{Draw, Proposal, Response, Rollout, Sampler, StopStrings};
+pub use crate::target::{BestOfN, Cost, Expert, Target};
 pub use crate::tasks::micro::MicroWorld;
 pub use crate::tasks::{Prompt, Quality, Split, Task};
 pub use crate::train::{
-    BradleyTerry, Models, RewardStepRow, Run, RunConfig, RunSpec, StepConfig, Supervised, Trainer, train_reward_model,
-    train_supervised,
+    Batch as TrainingBatch, BradleyTerry, Budget, KlControl, Models, RewardStepRow, Run, RunConfig, RunSpec, Schedule,
+    Shaping, Spent, StepConfig, Supervised, Trainer, train_reward_model, train_supervised,
 };

@@ -19,6 +19,9 @@ pub enum Purpose {
     Table = 7,
     Dropout = 8,
     Preferences = 9,
+    Accept = 10,
+    Pick = 11,
+    Search = 12,
     Derivation = 20,
 }
 

@@ -2,7 +2,7 @@
 //! library computes, against closed forms of the exact quantity. Nothing is sampled.
 
 use candle_core::{Device, Tensor, Var};
-use qstar::method::{Level, Treatment, Weight, leave_one_out, maximum_likelihood_loss, reinforce_loss};
+use qstar::method::{Level, Loss, Treatment, Weight, leave_one_out, maximum_likelihood_loss, reinforce_loss};
 use qstar::mixture::{Pair, Rule};
 use qstar::nn::{self, Linear};
 
@@ -54,7 +54,7 @@ fn q_star(policy: &Tabular, target: &Tabular) -> impl Fn(&[usize]) -> Vec<f64> {
 }
 
 /// The library's gradient for drawn sequences: minus the gradient of the loss with respect to the table.
-fn gradient(policy: &Tabular, drawn: &[Vec<usize>], loss: impl Fn(&Tensor) -> Tensor) -> Vec<f64> {
+fn gradient(policy: &Tabular, drawn: &[Vec<usize>], loss: impl Fn(&[f64]) -> Loss) -> Vec<f64> {
     let shape = (1 + V + V * V, V);
     let logits = Var::from_vec(policy.logits.clone(), shape, &Device::Cpu).unwrap();
     let (mut rows, mut tokens) = (Vec::new(), Vec::new());
@@ -70,7 +70,8 @@ fn gradient(policy: &Tabular, drawn: &[Vec<usize>], loss: impl Fn(&Tensor) -> Te
     let head = Linear::new(nn::Weight::frozen(eye), None);
     let rows = logits.index_select(&rows, 0).unwrap();
     let log_probs = nn::token_log_probs(&rows, &head, &tokens, false).unwrap().log_probs;
-    let grads = loss(&log_probs).backward().unwrap();
+    let found = loss(&log_probs.to_vec1::<f64>().unwrap());
+    let grads = found.through(&log_probs).unwrap().backward().unwrap();
     grads.get(&logits).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap().iter().map(|g| -g).collect()
 }
 
@@ -85,10 +86,10 @@ fn expected_reinforce(policy: &Tabular, q: &dyn Fn(&[usize]) -> Vec<f64>, weight
         let probability: f64 = log_q.iter().flatten().sum::<f64>().exp();
         let rewards: Vec<f64> = drawn.iter().map(|y| reward(y)).collect();
         let advantages = leave_one_out(&rewards, k);
-        let weights = weight.weights(&log_p, &log_q);
+        let weights = weight.weights(&log_p, &log_q, k);
         let coefficients: Vec<f64> =
             weights.iter().zip(&advantages).flat_map(|(w, a)| w.iter().map(move |w| w * a)).collect();
-        let g = gradient(policy, &drawn, |log_probs| reinforce_loss(log_probs, &coefficients, k).unwrap());
+        let g = gradient(policy, &drawn, |log_probs| reinforce_loss(log_probs, &coefficients, k as f64));
         mean.iter_mut().zip(&g).for_each(|(m, g)| *m += probability * g);
     }
     mean
@@ -178,7 +179,7 @@ fn maximum_likelihood_descends_the_divergence_from_the_target() {
     let (mut mean, mut exact) = (vec![0.0; policy.logits.len()], vec![0.0; policy.logits.len()]);
     for y in sequences() {
         let probability: f64 = along(|x| target.log_probs(x), &y).iter().sum::<f64>().exp();
-        let g = gradient(&policy, std::slice::from_ref(&y), |log_probs| maximum_likelihood_loss(log_probs, 1).unwrap());
+        let g = gradient(&policy, std::slice::from_ref(&y), |log_probs| maximum_likelihood_loss(log_probs, 1.0));
         mean.iter_mut().zip(&g).for_each(|(m, g)| *m += probability * g);
         for t in 0..T {
             add_score(&mut exact, &policy, &y[..t], y[t], probability);

@@ -1,11 +1,11 @@
 //! Generation with a cache: the same as without, and the same whatever stands beside a row.
 
 use candle_core::{Device, Tensor};
-use qstar::method::QSTAR;
-use qstar::mixture::{Temperature, Truncation};
+use qstar::mixture::{Rule, Temperature, Truncation};
 use qstar::models::{Config, Gpt2Config, GptNeoxConfig, LanguageModel, LlamaConfig, Network};
 use qstar::progress::Progress;
 use qstar::rollout::{Proposal, Response, Sampler, StopStrings};
+use qstar::target::Expert;
 use qstar::train::Sequences;
 use tokenizers::Tokenizer;
 
@@ -62,7 +62,7 @@ fn draw(
     prompts: &[Vec<u32>],
     k: usize,
 ) -> Vec<Response> {
-    let (policy, target) = (policy.frozen().unwrap(), target.frozen().unwrap());
+    let (policy, target) = (policy.frozen().unwrap(), Expert::new(target).unwrap());
     sampler(proposal).draw(&policy, Some(&target), prompts, k).unwrap()
 }
 
@@ -71,7 +71,7 @@ fn draw(
 fn cached_generation_equals_uncached() {
     for (policy, target) in models(1).iter().zip(&models(2)) {
         let prompts = prompts();
-        let responses = draw(policy, target, QSTAR.proposal, &prompts, 2);
+        let responses = draw(policy, target, Proposal::Mixture(Rule::Q_STAR), &prompts, 2);
         assert!(responses.iter().any(|r| r.ended) && responses.iter().any(|r| !r.ended), "both kinds occur");
         for (i, response) in responses.iter().enumerate() {
             for (model, reported) in [
@@ -133,7 +133,7 @@ fn samplers(tokenizer: &Tokenizer) -> Vec<Sampler<'_>> {
     let warm = Temperature { policy: 0.8, target: 1.3, mixture: 0.9 };
     let stop = StopStrings::new(tokenizer, ["ab", "☃", "x", "s."]).unwrap();
     let mut all = Vec::new();
-    for proposal in [Proposal::Policy, Proposal::Target, QSTAR.proposal] {
+    for proposal in [Proposal::Policy, Proposal::Target, Proposal::Mixture(Rule::Q_STAR)] {
         let plain = sampler(proposal);
         for truncation in [
             Truncation::NONE,
@@ -162,10 +162,10 @@ fn assert_same(a: &Response, b: &Response) {
 fn a_row_does_not_depend_on_its_neighbours() {
     let tokenizer = tokenizer();
     for (policy, target) in models(1).iter().zip(&models(2)) {
-        let (policy, target) = (policy.frozen().unwrap(), target.frozen().unwrap());
+        let (policy, expert) = (policy.frozen().unwrap(), Expert::new(target).unwrap());
         for sampler in samplers(&tokenizer) {
             let draw =
-                |sampler: &Sampler, prompts: &[Vec<u32>], k| sampler.draw(&policy, Some(&target), prompts, k).unwrap();
+                |sampler: &Sampler, prompts: &[Vec<u32>], k| sampler.draw(&policy, Some(&expert), prompts, k).unwrap();
             let prompts = prompts();
             let together = draw(&sampler, &prompts, 2);
             // Prompts alone, without padding: each call is told of its first row.
@@ -207,10 +207,11 @@ fn log_softmax(logits: &[f32], temperature: f64) -> Vec<f64> {
 fn draws_say_the_log_probabilities_that_they_promise() {
     let tokenizer = tokenizer();
     for (policy, target) in models(1).iter().zip(&models(2)) {
-        let (policy, target) = (policy.frozen().unwrap(), target.frozen().unwrap());
+        let (expert, policy, target) =
+            (Expert::new(target).unwrap(), policy.frozen().unwrap(), target.frozen().unwrap());
         for sampler in samplers(&tokenizer) {
             let prompt = prompts().remove(0);
-            let response = sampler.draw(&policy, Some(&target), std::slice::from_ref(&prompt), 1).unwrap().remove(0);
+            let response = sampler.draw(&policy, Some(&expert), std::slice::from_ref(&prompt), 1).unwrap().remove(0);
             let rows = [&policy, &target].map(|network| uncached(network, &prompt, &response.tokens()));
             let temperature = sampler.temperature;
             for (i, draw) in response.draws.iter().enumerate() {
@@ -315,11 +316,11 @@ fn a_stop_string_ends_a_response_at_the_token_that_completes_it() {
     let tokenizer = tokenizer();
     let (policies, targets) = (models(1), models(2));
     for (policy, target) in policies.iter().zip(&targets) {
-        let (policy, target) = (policy.frozen().unwrap(), target.frozen().unwrap());
-        for proposal in [Proposal::Policy, Proposal::Target, QSTAR.proposal] {
+        let (policy, expert) = (policy.frozen().unwrap(), Expert::new(target).unwrap());
+        for proposal in [Proposal::Policy, Proposal::Target, Proposal::Mixture(Rule::Q_STAR)] {
             let sampler =
                 Sampler { seed: 5, temperature: Temperature { mixture: 1.5, ..Temperature::ONE }, ..sampler(proposal) };
-            let draw = |sampler: &Sampler| sampler.draw(&policy, Some(&target), &prompts(), 8).unwrap();
+            let draw = |sampler: &Sampler| sampler.draw(&policy, Some(&expert), &prompts(), 8).unwrap();
             let whole = draw(&sampler);
             let mut ended = 0;
             for strings in [&["q"][..], &["b"], &["ab", "zza"], &["b a"], &["e", "fg", "z"], &["nothing like it"]] {
@@ -377,7 +378,7 @@ fn bad_calls_are_errors() {
         |sampler: Sampler, prompts: &[Vec<u32>]| format!("{:#}", sampler.draw(&network, None, prompts, 1).unwrap_err());
     let policy = || sampler(Proposal::Policy);
     assert!(failed(policy(), &[vec![3], vec![]]).contains("prompt 1 is empty"));
-    assert!(failed(sampler(QSTAR.proposal), &[vec![1]]).contains("needs a target"));
+    assert!(failed(sampler(Proposal::Mixture(Rule::Q_STAR)), &[vec![1]]).contains("needs a target"));
     let error = failed(policy(), &[vec![1; 40], vec![1; 41]]);
     assert!(error.contains("prompt 1 has 41 tokens") && error.contains("policy has 64 positions"), "{error}");
     assert!(error.contains("prompt to 40 tokens, or lower max_response_tokens to 23"), "{error}");

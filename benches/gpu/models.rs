@@ -5,7 +5,7 @@ use candle_core::{DType, Device, Tensor};
 use qstar::method::maximum_likelihood_loss;
 use qstar::models::{Config, Gpt2Config, GptNeoxConfig, LanguageModel, LlamaConfig, LoraConfig};
 use qstar::nn;
-use qstar::train::{AdamW, AdamWConfig, Gradient, Sequences};
+use qstar::train::{AdamW, AdamWConfig, Gradient, Sequences, numbers};
 
 /// How far a number in f32 may lie off, relative to the largest of its tensor.
 const TOLERANCE: f64 = 1e-4;
@@ -102,7 +102,7 @@ fn outcome(model: &LanguageModel) -> Result<Outcome> {
     let log_probs = sequences.log_probs(&model.network, &hidden)?;
     let weights: Vec<f32> = (0..sequences.token_count()).map(|i| (0.3 * i as f32).sin()).collect();
     let loss = (&log_probs * Tensor::new(weights, log_probs.device())?)?.sum_all()?;
-    let gradient = Gradient::of(&loss, &model.params)?;
+    let gradient = Gradient::of(&loss.through(&log_probs)?, &model.params)?;
     let to_cpu = |x: &Tensor| x.to_device(&Device::Cpu)?.to_dtype(DType::F32);
     let entropies = nn::entropies(&logits)?.into_iter().map(|h| h as f32).collect::<Vec<_>>();
     let mut outcome = vec![
@@ -185,9 +185,9 @@ fn trained(on_cpu: &LanguageModel, on_gpu: &LanguageModel) -> Result<f64> {
         let mut losses = Vec::new();
         for (model, optimizer) in &mut models {
             let log_probs = sequences.log_probs(&model.network, &sequences.hidden(&model.network)?)?;
-            let loss = maximum_likelihood_loss(&log_probs, sequences.token_count())?;
-            losses.push(f64::from(loss.to_scalar::<f32>()?));
-            let mut gradient = Gradient::of(&loss, &model.params)?;
+            let loss = maximum_likelihood_loss(&numbers(&log_probs)?, sequences.token_count() as f64);
+            losses.push(loss.value);
+            let mut gradient = Gradient::of(&loss.through(&log_probs)?, &model.params)?;
             gradient.clip(1.0)?;
             optimizer.step(&model.params, &gradient, 1e-3)?;
         }

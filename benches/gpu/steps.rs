@@ -6,7 +6,7 @@ use anyhow::Result;
 use candle_core::{DType, Device};
 use qstar::method::maximum_likelihood_loss;
 use qstar::models::{Config, Gpt2Config, LanguageModel};
-use qstar::train::{AdamW, AdamWConfig, Gradient, Sequences};
+use qstar::train::{AdamW, AdamWConfig, Gradient, Sequences, numbers};
 
 use crate::peer::Peer;
 
@@ -65,11 +65,10 @@ fn step(
     device.synchronize()?;
     let start = Instant::now();
     let log_probs = sequences.log_probs(&model.network, &sequences.hidden(&model.network)?)?;
-    let loss = maximum_likelihood_loss(&log_probs, sequences.token_count())?;
-    let mut gradient = Gradient::of(&loss, &model.params)?;
+    let loss = maximum_likelihood_loss(&numbers(&log_probs)?, sequences.token_count() as f64);
+    let mut gradient = Gradient::of(&loss.through(&log_probs)?, &model.params)?;
     gradient.clip(1.0)?;
     optimizer.step(&model.params, &gradient, 1e-5)?;
-    loss.to_scalar::<f32>()?;
     device.synchronize()?;
     Ok(start.elapsed().as_secs_f64())
 }

@@ -238,11 +238,12 @@ fn sequences() -> anyhow::Result<(Vec<f32>, Vec<f32>, usize, usize)> {
         step: 0,
         ..Default::default()
     };
-    let (policy, target) = (world.models.initial.frozen()?, world.models.target.frozen()?);
+    let (policy, target) = (world.models.initial.frozen()?, world.expert.frozen()?);
     let prompts: Vec<Vec<u32>> = (0..32).map(|i| world.task.prompt(Split::Train, i).tokens).collect();
     let (mut p, mut t, mut vocabulary) = (Vec::new(), Vec::new(), 0);
     for prompt in &prompts {
-        let response = sampler.draw(&policy, Some(&target), std::slice::from_ref(prompt), 1)?.remove(0).tokens();
+        let response =
+            sampler.draw(&policy, Some(&*world.models.target), std::slice::from_ref(prompt), 1)?.remove(0).tokens();
         let ids: Vec<u32> = prompt.iter().chain(&response).copied().collect();
         let ids = Tensor::from_slice(&ids, (1, ids.len()), &Device::Cpu)?;
         for (network, rows) in [(&policy, &mut p), (&target, &mut t)] {

@@ -11,15 +11,18 @@ use crate::metrics::mean;
 use crate::models::{Config, Gpt2Config, LanguageModel, Network, Source, load_folder, read_llama2_c, save_folder};
 use crate::progress::Progress;
 use crate::record::record;
+use crate::target::Expert;
 use crate::tasks::micro::{MAX_PROMPT_TOKENS, MAX_RESPONSE_TOKENS, MicroWorld};
 use crate::tasks::stories::{Stories, write_stories};
 use crate::tasks::{Quality, Split, Task};
-use crate::train::{ALGORITHM, Models, Supervised, evaluate, train_supervised};
+use crate::train::{ALGORITHM, Models, Spent, Supervised, evaluate, train_supervised};
 
 /// A task and the models that are trained on it.
 pub struct World {
     pub task: Box<dyn Task>,
+    /// π_init, and π_t: the expert, unless another target is put in its place.
     pub models: Models,
+    pub expert: LanguageModel,
 }
 
 /// The training of the embedded models.
@@ -39,8 +42,13 @@ impl World {
             let folder = data.join("micro").join(name);
             load_folder(&folder).with_context(|| format!("{}: `qstar make-micro` makes it", folder.display()))
         };
-        let models = Models { initial: load("initial")?, target: load("expert")? };
-        Ok(Self { task: Box::new(MicroWorld::new()?), models })
+        Self::new(Box::new(MicroWorld::new()?), load("initial")?, load("expert")?)
+    }
+
+    /// A world whose target is the expert.
+    pub fn new(task: Box<dyn Task>, initial: LanguageModel, expert: LanguageModel) -> Result<Self> {
+        let target = Box::new(Expert::new(&expert)?);
+        Ok(Self { task, models: Models { initial, target }, expert })
     }
 }
 
@@ -57,7 +65,7 @@ impl World {
     /// Mean held-out reward of π_init and of the expert, a row a family.
     pub fn families(&self, prompts: usize) -> Result<DataFrame> {
         let rewards = |model: &LanguageModel| family_rewards(&*self.task, &model.frozen()?, prompts);
-        let both = rewards(&self.models.initial)?.into_iter().zip(rewards(&self.models.target)?);
+        let both = rewards(&self.models.initial)?.into_iter().zip(rewards(&self.expert)?);
         let rows: Vec<FamilyRow> =
             both.map(|((family, initial), (_, expert))| FamilyRow { family, initial, expert }).collect();
         FamilyRow::frame(&rows)
@@ -118,13 +126,13 @@ impl World {
             save_folder(&expert, &new)?;
             std::fs::rename(&new, &folder).with_context(|| format!("{}: cannot be written", folder.display()))?;
         }
-        Ok(Some(Self { task: Box::new(task), models: Models { initial, target: load_folder(&folder)? } }))
+        Self::new(Box::new(task), initial, load_folder(&folder)?).map(Some)
     }
 }
 
 /// Mean true reward of a model's own responses to held-out prompts at temperature 1, for every family.
 fn family_rewards(task: &dyn Task, network: &Network, prompts: usize) -> Result<Vec<(String, f64)>> {
-    let samples = evaluate(task, network, network, prompts, HELD_OUT_SEED, 0, 0)?.samples;
+    let samples = evaluate(task, network, network, prompts, HELD_OUT_SEED, 0, &Spent::default())?.samples;
     let mut families: Vec<(String, Vec<f64>)> = Vec::new();
     for sample in samples {
         match families.iter_mut().find(|(name, _)| *name == sample.family) {

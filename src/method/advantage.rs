@@ -1,5 +1,7 @@
 //! From rewards to advantages.
 
+use crate::metrics::{mean, sd};
+
 /// Each reward less the mean of the other rewards of its prompt (RLOO's baseline, arXiv:2402.14740).
 /// `rewards` holds k responses to each prompt, one prompt after the other; with k = 1 there is no baseline.
 ///
@@ -33,11 +35,28 @@ pub fn generalized_advantages(rewards: &[f64], values: &[f64], lambda: f64) -> (
     (advantages, returns)
 }
 
-/// Shifts and scales to mean 0 and variance 1.
+/// Each reward less the mean of its prompt's k rewards (GRPO, arXiv:2402.03300), and with `over_sd` divided by their
+/// standard deviation (of k − 1) plus 1e-4. The mean holds the own reward: without `over_sd` this is
+/// [`leave_one_out`] times (k − 1)/k. With k = 1 all is 0.
+///
+/// # Panics
+/// If k is 0 or does not divide the number of rewards.
+pub fn group_advantages(rewards: &[f64], k: usize, over_sd: bool) -> Vec<f64> {
+    assert!(k > 0 && rewards.len().is_multiple_of(k), "{} rewards are not groups of {k}", rewards.len());
+    let of_group = |group: &[f64]| -> Vec<f64> {
+        let scale = if over_sd { 1.0 / (if k > 1 { sd(group) } else { 0.0 } + 1e-4) } else { 1.0 };
+        let mean = mean(group);
+        group.iter().map(|r| (r - mean) * scale).collect()
+    };
+    rewards.chunks(k).flat_map(of_group).collect()
+}
+
+/// Shifts and scales to mean 0 and variance 1 (of n − 1, plus 1e-8); fewer than two numbers stay as they are.
 pub fn whiten(x: &mut [f64]) {
-    let n = x.len() as f64;
-    let mean = x.iter().sum::<f64>() / n;
-    let variance = x.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / n;
+    if x.len() < 2 {
+        return;
+    }
+    let (mean, variance) = (mean(x), sd(x).powi(2));
     for v in x {
         *v = (*v - mean) / (variance + 1e-8).sqrt();
     }
@@ -72,6 +91,19 @@ mod tests {
         let mut x = [1.0, 2.0, 3.0, 10.0];
         whiten(&mut x);
         assert!(x.iter().sum::<f64>().abs() < 1e-12);
-        assert!((x.iter().map(|v| v * v).sum::<f64>() / 4.0 - 1.0).abs() < 1e-6);
+        assert!((x.iter().map(|v| v * v).sum::<f64>() / 3.0 - 1.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn group_advantages_by_hand() {
+        // Means 2 and 1, standard deviations 1 and √3.
+        let rewards = [1.0, 2.0, 3.0, 0.0, 0.0, 3.0];
+        assert_eq!(group_advantages(&rewards, 3, false), [-1.0, 0.0, 1.0, -1.0, -1.0, 2.0]);
+        let by_sd = group_advantages(&rewards, 3, true);
+        assert!((by_sd[0] + 1.0 / 1.0001).abs() < 1e-12 && (by_sd[5] - 2.0 / (3f64.sqrt() + 1e-4)).abs() < 1e-12);
+        assert_eq!(group_advantages(&[0.7], 1, true), [0.0]);
+        for (group, other) in group_advantages(&rewards, 3, false).iter().zip(leave_one_out(&rewards, 3)) {
+            assert!((group - other * 2.0 / 3.0).abs() < 1e-12);
+        }
     }
 }

@@ -1,39 +1,54 @@
-//! The methods under comparison. A method is three choices: from which distribution it draws, how it
-//! weighs what was drawn, and which loss it minimises. Every method is a constant of one type.
+//! The methods under comparison. A method is three choices: where its responses come from, how it
+//! weighs them, and which loss it minimises. Every method is a constant of one type, in the file `table`, with a screen of
+//! documentation: the formula, its source, what is biased and why, what it costs.
 //!
 //! All RL methods maximise E\[r\] − β·KL(π_θ‖π_init) with the same β.
 
 mod advantage;
-mod maximum_likelihood;
+mod dpo;
+mod kl;
+mod loss;
 mod ppo;
 mod reinforce;
+mod rejection;
+mod source;
+mod surrogate;
+mod table;
 mod weight;
 
 use std::borrow::Cow;
 
+use anyhow::{Result, bail};
 use serde::{Deserialize, Serialize};
 
-pub use advantage::{generalized_advantages, leave_one_out, whiten};
-pub use maximum_likelihood::maximum_likelihood_loss;
+pub use advantage::{generalized_advantages, group_advantages, leave_one_out, whiten};
+pub use dpo::{Dpo, DpoLoss};
+pub use kl::KlEstimator;
+pub use loss::Loss;
 pub use ppo::{Ppo, policy_loss, value_loss};
-pub use reinforce::reinforce_loss;
-pub use weight::{Level, Treatment, Weight, ess, log_weights};
+pub use reinforce::{maximum_likelihood_loss, reinforce_loss};
+pub use rejection::{Bound, Rejection};
+pub use source::Source;
+pub use surrogate::{Advantage, Aggregate, Penalty, Share, Surrogate, Tokens};
+pub use table::{
+    ALL, DPO, ENTROPY, ESS_BALANCE, GRPO, OFF_POLICY, ON_POLICY, QSTAR, QSTAR_PPO, REINFORCE, REJECTION, RLOO, SFT,
+    SNR_MAX, STUDY, UNIFORM,
+};
+pub use weight::{Level, Over, Treatment, Weight, ess, log_weights};
 
-use crate::mixture::Rule;
-use crate::rollout::Proposal;
-
-/// A method: proposal, weight, objective.
+/// A method: source, weight, objective.
 ///
 /// Another one is composed from the same parts:
 /// ```
 /// use qstar::method::{Method, Treatment, Weight, QSTAR};
 /// let raw = Method { name: "qstar_raw".into(), weight: Weight { treatment: Treatment::Raw, ..QSTAR.weight }, ..QSTAR };
-/// assert_eq!(raw.proposal, QSTAR.proposal);
+/// assert_eq!(raw.source, QSTAR.source);
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Method {
     pub name: Cow<'static, str>,
-    pub proposal: Proposal,
+    pub source: Source,
+    /// Of an objective that weighs: REINFORCE.
     pub weight: Weight,
     pub objective: Objective,
 }
@@ -46,54 +61,54 @@ pub enum Objective {
     Reinforce,
     /// The clipped surrogate with a value head.
     Ppo(Ppo),
-    /// −log π_θ of what was drawn; rewards are not looked at.
+    /// The clipped surrogate with advantages from the group.
+    Surrogate(Surrogate),
+    /// −log π_θ of each response; rewards are not looked at.
     MaximumLikelihood,
+    /// Of preference pairs.
+    Dpo(Dpo),
 }
-
-/// The control of all α methods: draws from the policy, weight 1.
-pub const REINFORCE: Method = Method {
-    name: Cow::Borrowed("reinforce"),
-    proposal: Proposal::Policy,
-    weight: Weight::NONE,
-    objective: Objective::Reinforce,
-};
-
-/// PPO as in Huang et al. 2024, arXiv:2403.17031.
-pub const ON_POLICY: Method = Method {
-    name: Cow::Borrowed("on_policy"),
-    proposal: Proposal::Policy,
-    weight: Weight::NONE,
-    objective: Objective::Ppo(Ppo::DEFAULT),
-};
-
-/// Imitates the target's own responses.
-pub const SFT: Method = Method {
-    name: Cow::Borrowed("sft"),
-    proposal: Proposal::Target,
-    weight: Weight::NONE,
-    objective: Objective::MaximumLikelihood,
-};
-
-/// Draws every token from the Chernoff point between policy and target and weighs it with π_θ/q.
-pub const QSTAR: Method = Method {
-    name: Cow::Borrowed("qstar"),
-    proposal: Proposal::Mixture(Rule::Q_STAR),
-    weight: Weight { level: Level::Token, treatment: Treatment::CLIPPED },
-    objective: Objective::Reinforce,
-};
-
-/// The methods of the first comparison, in the order of its tables.
-pub const ALL: [Method; 4] = [REINFORCE, ON_POLICY, SFT, QSTAR];
 
 impl Method {
     /// One of [`ALL`] by its name.
     ///
     /// # Errors
     /// An unknown name; the message lists the known ones.
-    pub fn by_name(name: &str) -> anyhow::Result<Method> {
-        ALL.into_iter().find(|m| m.name == name).ok_or_else(|| {
-            let known: Vec<_> = ALL.iter().map(|m| m.name.to_string()).collect();
-            anyhow::anyhow!("unknown method {name:?}; known are {}", known.join(", "))
-        })
+    pub fn by_name(name: &str) -> Result<Method> {
+        match ALL.into_iter().find(|method| method.name == name) {
+            Some(method) => Ok(method),
+            None => bail!("unknown method {name:?}; known are {}", ALL.map(|method| method.name).join(", ")),
+        }
+    }
+
+    /// Whether its update looks at rewards: then they are charged.
+    pub fn needs_rewards(&self) -> bool {
+        let learns = !matches!(self.objective, Objective::MaximumLikelihood | Objective::Dpo(_));
+        learns || self.source.needs_rewards()
+    }
+
+    /// Whether its update looks at log π_init of the responses.
+    pub fn needs_reference(&self) -> bool {
+        self.objective != Objective::MaximumLikelihood || matches!(self.source, Source::Accepted(_))
+    }
+
+    /// # Errors
+    /// Choices that do not fit each other; they are named.
+    pub fn check(&self) -> Result<()> {
+        let (name, weighs) = (&self.name, self.weight.treatment != Treatment::None);
+        match (self.objective, self.source) {
+            (Objective::Dpo(_), Source::Preferences) | (Objective::MaximumLikelihood, _) => {}
+            (Objective::Dpo(_), _) => bail!("{name}: DPO learns from the source Preferences alone"),
+            (_, Source::Preferences) => bail!("{name}: preference pairs are for DPO and maximum likelihood"),
+            (_, Source::Demonstrations) => bail!("{name}: demonstrations are for maximum likelihood"),
+            (_, Source::Accepted(_)) => bail!("{name}: what was accepted is for maximum likelihood"),
+            (Objective::Reinforce, _) => return Ok(()),
+            (_, Source::Picked(_)) => bail!("{name}: responses picked from n are for REINFORCE, which weighs them"),
+            (Objective::Ppo(_) | Objective::Surrogate(_), Source::Drawn(_)) => {}
+        }
+        if weighs {
+            bail!("{name}: only REINFORCE weighs its responses; give it Weight::NONE");
+        }
+        Ok(())
     }
 }

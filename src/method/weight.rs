@@ -37,41 +37,66 @@ pub enum Treatment {
         low: f64,
         high: f64,
     },
-    /// Divided by the mean weight of the batch.
-    Normalized,
+    /// Divided by the mean weight, so that weights of 1 on average are exactly that: self-normalised, biased by O(1/n).
+    Normalized {
+        over: Over,
+    },
     /// At most `high` (truncated importance sampling, Ionides 2008).
     Truncated {
         high: f64,
     },
 }
 
+/// Over what weights are averaged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Over {
+    /// All tokens of the batch.
+    Batch,
+    /// The tokens of the responses to one prompt.
+    Prompt,
+}
+
 impl Treatment {
     /// The study's clipping.
     pub const CLIPPED: Treatment = Treatment::Clipped { low: 0.1, high: 10.0 };
+
+    /// Weights from the logarithms of raw ones, a row a response, `k` responses to each prompt.
+    pub fn treat(self, log_weights: &[Vec<f64>], k: usize) -> Vec<Vec<f64>> {
+        let raw = |rows: &[Vec<f64>]| -> Vec<Vec<f64>> {
+            rows.iter().map(|row| row.iter().map(|w| w.exp()).collect()).collect()
+        };
+        let each = |treat: &dyn Fn(f64) -> f64| -> Vec<Vec<f64>> {
+            raw(log_weights).into_iter().map(|row| row.into_iter().map(treat).collect()).collect()
+        };
+        match self {
+            Treatment::None => each(&|_| 1.0),
+            Treatment::Raw => raw(log_weights),
+            Treatment::Clipped { low, high } => each(&|w| w.clamp(low, high)),
+            Treatment::Truncated { high } => each(&|w| w.min(high)),
+            Treatment::Normalized { over: Over::Batch } => normalized(raw(log_weights)),
+            Treatment::Normalized { over: Over::Prompt } => {
+                log_weights.chunks(k.max(1)).flat_map(|rows| normalized(raw(rows))).collect()
+            }
+        }
+    }
+}
+
+fn normalized(mut weights: Vec<Vec<f64>>) -> Vec<Vec<f64>> {
+    let count = weights.iter().map(Vec::len).sum::<usize>().max(1) as f64;
+    let mean = weights.iter().flatten().sum::<f64>() / count;
+    weights.iter_mut().flatten().for_each(|w| *w /= mean);
+    weights
 }
 
 impl Weight {
     pub const NONE: Weight = Weight { level: Level::Token, treatment: Treatment::None };
 
     /// The treated weights of a batch, one a token, from the log-probabilities of the drawn tokens of
-    /// each response under the policy and under q.
-    pub fn weights(&self, log_p: &[Vec<f64>], log_q: &[Vec<f64>]) -> Vec<Vec<f64>> {
-        let mut weights: Vec<Vec<f64>> = match self.treatment {
-            Treatment::None => log_p.iter().map(|row| vec![0.0; row.len()]).collect(),
-            _ => log_p.iter().zip(log_q).map(|(p, q)| log_weights(self.level, p, q)).collect(),
-        };
-        let flat = || weights.iter().flatten().map(|x| x.exp());
-        let mean = flat().sum::<f64>() / flat().count().max(1) as f64;
-        for weight in weights.iter_mut().flatten() {
-            let raw = weight.exp();
-            *weight = match self.treatment {
-                Treatment::None | Treatment::Raw => raw,
-                Treatment::Clipped { low, high } => raw.clamp(low, high),
-                Treatment::Normalized => raw / mean,
-                Treatment::Truncated { high } => raw.min(high),
-            };
-        }
-        weights
+    /// each response under the policy and under q; `k` responses to each prompt.
+    pub fn weights(&self, log_p: &[Vec<f64>], log_q: &[Vec<f64>], k: usize) -> Vec<Vec<f64>> {
+        let log_weights: Vec<Vec<f64>> = log_p.iter().zip(log_q).map(|(p, q)| log_weights(self.level, p, q)).collect();
+        self.treatment.treat(&log_weights, k)
     }
 }
 
@@ -117,12 +142,17 @@ mod tests {
     #[test]
     fn treatments_change_what_they_say() {
         let (p, q) = ([vec![0.0, 3.0, -4.0]], [vec![0.0, 0.0, 0.0]]);
-        let of = |treatment| Weight { level: Level::Token, treatment }.weights(&p, &q).remove(0);
+        let of = |treatment| Weight { level: Level::Token, treatment }.weights(&p, &q, 1).remove(0);
         assert_eq!(of(Treatment::None), [1.0; 3]);
         assert_eq!(of(Treatment::Raw), [1.0, 3f64.exp(), (-4f64).exp()]);
         assert_eq!(of(Treatment::CLIPPED), [1.0, 10.0, 0.1]);
         assert_eq!(of(Treatment::Truncated { high: 2.0 }), [1.0, 2.0, (-4f64).exp()]);
-        assert!((of(Treatment::Normalized).iter().sum::<f64>() - 3.0).abs() < 1e-12);
+        assert!((of(Treatment::Normalized { over: Over::Batch }).iter().sum::<f64>() - 3.0).abs() < 1e-12);
+        // Two prompts: their means are 2 and 4.
+        let log = |x: f64| vec![x.ln()];
+        let rows = [log(1.0), log(3.0), log(2.0), log(6.0)];
+        let found = Treatment::Normalized { over: Over::Prompt }.treat(&rows, 2).concat();
+        assert!(found.iter().zip([0.5, 1.5, 0.5, 1.5]).all(|(a, b)| (a - b).abs() < 1e-12), "{found:?}");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod config;
 mod deberta_v2;
+mod decoder;
 mod distilbert;
 mod encoder;
 mod files;
@@ -23,6 +24,7 @@ pub use config::{
     Config, DebertaV2Config, DistilBertConfig, Gpt2Config, GptNeoxConfig, LlamaConfig, PositionTerm, RelativeNorm,
     RopeScaling,
 };
+pub use decoder::Decoder;
 pub use files::{SHARD_BYTES, Source, TensorFiles, WeightFiles, save_model};
 pub use llama2_c::read_llama2_c;
 pub use load::{Stored, load_folder, load_model, load_reward_model, read_model, save_folder, save_reward_folder};

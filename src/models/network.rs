@@ -18,6 +18,7 @@ pub struct Network {
     head: Linear,
     heads: Heads,
     linears: Vec<LinearShape>,
+    parameters: usize,
     /// The number of positions that the configuration allows.
     pub(super) max_positions: usize,
     /// Whether gradients are asked for.
@@ -111,8 +112,8 @@ impl Network {
         heads: Heads,
     ) -> Self {
         let (trained, recompute) = (weights.are_trained(), false);
-        let (linears, max_positions) = (weights.linears(), usize::MAX);
-        Self { tokens, positions, blocks, norm, head, heads, linears, max_positions, trained, recompute }
+        let (linears, parameters, max_positions) = (weights.linears(), weights.count(), usize::MAX);
+        Self { tokens, positions, blocks, norm, head, heads, linears, parameters, max_positions, trained, recompute }
     }
 
     /// Where the model lies.
@@ -161,6 +162,11 @@ impl Network {
     /// The linear maps, by the hub's names. A tied head is not among them.
     pub fn linears(&self) -> &[LinearShape] {
         &self.linears
+    }
+
+    /// The number of weights, those of adapters and of what they stand beside included.
+    pub fn parameters(&self) -> usize {
+        self.parameters
     }
 
     /// The number of positions that the model can read.

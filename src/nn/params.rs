@@ -202,6 +202,12 @@ impl Weights {
         self.trained
     }
 
+    /// The number of values in all weights, adapters included.
+    pub fn count(&self) -> usize {
+        let own: usize = self.weights.values().map(|weight| weight.shape().elem_count()).sum();
+        own + self.adapters.as_ref().map_or(0, |adapters| adapters.weights.count())
+    }
+
     /// These weights with adapters beside them; gradients are asked for if they are for the adapters.
     pub fn with_adapters(self, adapters: Adapters) -> Self {
         Self { trained: self.trained || adapters.weights.trained, adapters: Some(Box::new(adapters)), ..self }

@@ -9,13 +9,26 @@ record! {
     /// One training step.
     pub struct StepRow {
         pub step: i64,
-        /// Responses drawn so far.
+        /// What the run was charged so far: responses drawn or read; rewards that its updates or its target looked at;
+        /// floating-point operations, 2 a parameter and token forward and 4 backward; seconds. What only the diagnostics
+        /// need is not charged.
         pub samples: i64,
+        pub reward_calls: i64,
+        pub flops_forward: f64,
+        pub flops_backward: f64,
+        pub seconds_charged: f64,
         /// Response tokens of this step.
         pub tokens: i64,
-        /// True reward of the drawn responses: mean and standard deviation.
+        /// Responses that the update learned from, and, where some are rejected, the share that was accepted.
+        pub learned: i64,
+        pub acceptance: Option<f64>,
+        /// Whether less than 1% was accepted, or the effective sample size of the raw weights was below 0.01.
+        pub starved: bool,
+        /// True reward of the drawn responses: mean and standard deviation; then after shaping.
         pub q_reward: f64,
         pub q_reward_sd: f64,
+        pub q_reward_shaped: f64,
+        pub q_reward_shaped_sd: f64,
         /// Mean length of the drawn responses, in tokens, and the share that ended by itself.
         pub q_length: f64,
         pub q_ended: f64,
@@ -64,15 +77,20 @@ record! {
         pub ess_prefix: Option<f64>,
         pub ess_sequence_raw: Option<f64>,
         pub ess_sequence: Option<f64>,
-        pub loss: f64,
-        pub gradient_norm: f64,
+        /// Of the update's first pass; null where nothing was to be learned from.
+        pub loss: Option<f64>,
+        pub gradient_norm: Option<f64>,
         /// Σ‖g_i − ḡ‖²/(m−1) over the microbatches: the variance of one microbatch's gradient.
         pub gradient_variance: Option<f64>,
         pub learning_rate: f64,
+        /// β of the divergence from π_init.
+        pub kl_coefficient: f64,
         /// The largest |log π_θ| difference between rollout and training.
         pub log_prob_gap: Option<f64>,
-        /// Floating-point operations: 2 a parameter and token forward, 4 backward.
-        pub flops: f64,
+        /// Rewards that the target computed in this step, and those that it knew from before.
+        pub target_reward_calls: i64,
+        pub target_reward_hits: i64,
+        /// Wall time of this step.
         pub seconds_rollout: f64,
         pub seconds_reward: f64,
         pub seconds_reference: f64,
@@ -87,14 +105,18 @@ record! {
     /// π_θ on held-out prompts, by its own responses at temperature 1.
     pub struct EvaluationRow {
         pub step: i64,
-        /// Responses drawn for training so far.
+        /// What the training was charged so far, as in the rows of its steps; FLOPs forward and backward.
         pub samples: i64,
+        pub reward_calls: i64,
+        pub flops: f64,
+        pub seconds_charged: f64,
         pub reward: f64,
         pub reward_sd: f64,
         /// KL(π_θ‖π_init) a response: exact over the vocabulary at every visited prefix, and the
-        /// estimators k1 and k3 from the drawn tokens.
+        /// estimators k1, k2 and k3 from the drawn tokens.
         pub kl: f64,
         pub kl_k1: f64,
+        pub kl_k2: f64,
         pub kl_k3: f64,
         /// Mean entropy of π_θ a token.
         pub entropy: f64,

@@ -3,7 +3,6 @@
 //! Every row has a generator of its own, so a response does not depend on the batch that it is
 //! drawn in. Rows that have ended leave the batch.
 
-mod decoder;
 mod sampler;
 mod stop;
 
@@ -11,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::mixture::{Rule, Solution};
 
-pub use sampler::Sampler;
+pub use sampler::{Rollout, Sampler};
 pub use stop::StopStrings;
 
 /// From which distribution responses are drawn.

@@ -6,13 +6,13 @@ use anyhow::{Context, Result, bail, ensure};
 use rand::Rng;
 use rayon::prelude::*;
 
-use super::decoder::Decoder;
 use super::stop::Watch;
 use super::{Draw, Proposal, Response, StopStrings};
 use crate::mixture::{self, Temperature, Truncation};
-use crate::models::Network;
+use crate::models::{Decoder, Network};
 use crate::progress::Progress;
 use crate::seed::{self, Purpose};
+use crate::target::{Contexts, Cost, Target};
 
 /// How responses are drawn: everything but the models and the prompts.
 ///
@@ -66,20 +66,41 @@ impl Default for Sampler<'_> {
     }
 }
 
+/// Responses, and what drawing them has cost.
+#[derive(Debug, Clone)]
+pub struct Rollout {
+    pub responses: Vec<Response>,
+    pub cost: Cost,
+}
+
 impl Sampler<'_> {
+    /// The responses of a [`rollout`](Self::rollout).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn draw(
+        &self,
+        policy: &Network,
+        target: Option<&dyn Target>,
+        prompts: &[Vec<u32>],
+        k: usize,
+    ) -> Result<Vec<Response>> {
+        Ok(self.rollout(policy, target, prompts, k)?.responses)
+    }
+
     /// `k` responses to each prompt (token ids); those of prompt i are `i·k .. (i+1)·k`.
     ///
     /// # Errors
     /// An empty prompt, one that leaves the model no positions for the response, a target that the proposal needs and
     /// does not get, different vocabularies, a temperature or truncation outside of its range, logits that are not
     /// numbers (the row is named).
-    pub fn draw(
+    pub fn rollout(
         &self,
         policy: &Network,
-        target: Option<&Network>,
+        target: Option<&dyn Target>,
         prompts: &[Vec<u32>],
         k: usize,
-    ) -> Result<Vec<Response>> {
+    ) -> Result<Rollout> {
         self.temperature.check()?;
         self.truncation.check()?;
         let policy = (self.proposal != Proposal::Target).then_some(policy);
@@ -87,22 +108,25 @@ impl Sampler<'_> {
             Proposal::Policy => None,
             _ => Some(target.with_context(|| format!("the proposal {:?} needs a target model", self.proposal))?),
         };
-        for (name, network) in [("policy", policy), ("target", target)] {
-            network.map_or(Ok(()), |network| self.check_lengths(name, network.max_positions(), prompts))?;
+        let positions = [("policy", policy.map(Network::max_positions)), ("target", target.map(Target::max_positions))];
+        for (name, positions) in positions {
+            positions.map_or(Ok(()), |positions| self.check_lengths(name, positions, prompts))?;
         }
         let rows = prompts.len() * k;
         if rows == 0 {
-            return Ok(Vec::new());
+            return Ok(Rollout { responses: Vec::new(), cost: Cost::default() });
         }
-        let prefill = |network| Decoder::prefill(network, prompts, k, self.max_response_tokens);
-        let mut policy = policy.map(prefill).transpose()?;
-        let mut target = target.map(prefill).transpose()?;
+        let read = |network| -> Result<Box<dyn Contexts + '_>> {
+            Ok(Box::new(Decoder::prefill(network, prompts, k, self.max_response_tokens)?))
+        };
+        let mut policy = policy.map(read).transpose()?;
+        let mut target = target.map(|target| target.read(prompts, k, self.max_response_tokens)).transpose()?;
         let mut going: Vec<Row> = (0..rows).map(|row| self.row(row)).collect();
         let mut responses: Vec<Response> = (0..rows).map(|_| Response { draws: Vec::new(), ended: false }).collect();
         let (start, mut drawn) = (Instant::now(), 0);
         for position in 0..self.max_response_tokens {
             let uniforms: Vec<f64> = going.iter_mut().map(|row| row.rng.random()).collect();
-            let draws = self.draw_tokens(policy.as_ref(), target.as_ref(), &going, &uniforms)?;
+            let draws = self.draw_tokens(policy.as_deref(), target.as_deref(), &going, &uniforms)?;
             drawn += draws.len();
             let mut places = Vec::with_capacity(going.len());
             for (place, (row, draw)) in going.iter_mut().zip(draws).enumerate() {
@@ -123,12 +147,14 @@ impl Sampler<'_> {
             }
             going.retain(|row| !responses[row.place].ended);
             let tokens: Vec<u32> = going.iter().map(|row| responses[row.place].draws[position].token).collect();
-            for decoder in [&mut policy, &mut target].into_iter().flatten() {
-                decoder.keep(&places);
-                decoder.feed(&tokens)?;
+            for contexts in [&mut policy, &mut target].into_iter().flatten() {
+                contexts.keep(&places);
+                contexts.feed(&tokens)?;
             }
         }
-        Ok(responses)
+        let mut cost = Cost::default();
+        [policy, target].into_iter().flatten().for_each(|contexts| cost += contexts.cost());
+        Ok(Rollout { responses, cost })
     }
 
     /// Every prompt must leave room for the longest response.
@@ -163,8 +189,8 @@ impl Sampler<'_> {
     /// The next token of every row that is still going.
     fn draw_tokens(
         &self,
-        policy: Option<&Decoder>,
-        target: Option<&Decoder>,
+        policy: Option<&dyn Contexts>,
+        target: Option<&dyn Contexts>,
         rows: &[Row],
         uniforms: &[f64],
     ) -> Result<Vec<Draw>> {

@@ -63,4 +63,14 @@ pub trait Task: Send + Sync {
     /// The true reward in [0, 1] of a response (token ids; the stop token that ended it, if any, included).
     /// A response without a stop token was cut.
     fn reward(&self, prompt: &Prompt, response: &[u32]) -> f64;
+
+    /// Demonstration `draw` for a prompt (token ids, the stop token last), where the task has demonstrations.
+    fn demonstration(&self, _prompt: &Prompt, _draw: u64) -> Option<Vec<u32>> {
+        None
+    }
+
+    /// Preference pair `draw` for a prompt, where the task has preferences.
+    fn preference(&self, _prompt: &Prompt, _draw: u64) -> Option<Preference> {
+        None
+    }
 }

@@ -17,7 +17,7 @@ use rand::Rng;
 use rand::seq::SliceRandom;
 use tokenizers::Tokenizer;
 
-use super::{Prompt, Split, Task};
+use super::{Preference, Prompt, Split, Task};
 use crate::models::Network;
 use crate::rollout::{Proposal, Sampler};
 use crate::seed::{self, Purpose};
@@ -33,6 +33,9 @@ const MAX_PROMPT_TOKENS: usize = 48;
 const ASKED: usize = 3;
 const WORD_REWARD: f64 = 0.2;
 const END_REWARD: f64 = 0.4;
+
+/// Of the preferences.
+const PREFERENCE_TEMPERATURE: f64 = 0.2;
 
 /// One opening in so many is for the test split.
 const HELD_OUT: u32 = 8;
@@ -50,6 +53,8 @@ pub struct Stories {
     train: Vec<String>,
     test: Vec<String>,
     demonstrations: Vec<Demonstration>,
+    /// What follows the first sentence of a training story, cut at the longest response.
+    continuations: Vec<Vec<u32>>,
 }
 
 /// A training opening with a few sentences that hold the words that its prompt asks for.
@@ -83,7 +88,13 @@ impl Stories {
     /// # Errors
     /// Too few stories to train and to test with.
     pub fn new(tokenizer: Tokenizer, stories: &[String]) -> Result<Self> {
-        let mut task = Self { tokenizer, train: Vec::new(), test: Vec::new(), demonstrations: Vec::new() };
+        let mut task = Self {
+            tokenizer,
+            train: Vec::new(),
+            test: Vec::new(),
+            demonstrations: Vec::new(),
+            continuations: Vec::new(),
+        };
         let mut seen = std::collections::HashSet::new();
         for (number, story) in stories.iter().enumerate() {
             let sentences: Vec<&str> = story.split_inclusive(['.', '!', '?']).map(str::trim).collect();
@@ -102,10 +113,18 @@ impl Stories {
             }
             if !held_out {
                 task.add_demonstrations(number as u64, opening, rest)?;
+                let mut continuation = task.encode(&rest.join(" "))?;
+                if continuation.len() >= MAX_RESPONSE_TOKENS {
+                    continuation.truncate(MAX_RESPONSE_TOKENS);
+                    task.continuations.push(continuation);
+                }
             }
         }
         ensure!(
-            task.train.len() >= 32 && task.test.len() >= 8 && !task.demonstrations.is_empty(),
+            task.train.len() >= 32
+                && task.test.len() >= 8
+                && task.demonstrations.len() >= 8
+                && task.continuations.len() >= 8,
             "{} stories give {} openings to train on, {} to test with and {} demonstrations: too few",
             stories.len(),
             task.train.len(),
@@ -206,6 +225,35 @@ impl Task for Stories {
         let text = decode(&self.tokenizer, words).unwrap_or_default();
         let found = asked.into_iter().filter(|word| contains(&text, word)).count();
         WORD_REWARD * found as f64 + END_REWARD * f64::from(u8::from(ended))
+    }
+
+    /// Two continuations of other stories, one preferred with probability σ((r(a) − r(b)) / 0.2) (Bradley-Terry). Each is,
+    /// with even odds, a short one that ends (of four, the one with the most of the words) or one that was cut.
+    fn preference(&self, prompt: &Prompt, draw: u64) -> Option<Preference> {
+        let stream = match prompt.split {
+            Split::Train => 0,
+            Split::Test => 1,
+        };
+        let mut rng = seed::rng(stream, Purpose::Preferences, prompt.index, draw);
+        let mut side = || {
+            if rng.random_bool(0.5) {
+                return self.continuations[rng.random_range(0..self.continuations.len())].clone();
+            }
+            let mut some = || &self.demonstrations[rng.random_range(0..self.demonstrations.len())].response;
+            let four: [&Vec<u32>; 4] = std::array::from_fn(|_| some());
+            // The first one of the best: max_by takes the last.
+            let best = four.into_iter().rev().max_by(|a, b| self.reward(prompt, a).total_cmp(&self.reward(prompt, b)));
+            best.cloned().unwrap_or_default()
+        };
+        let a = side();
+        let mut b = side();
+        while a == b {
+            b = side();
+        }
+        let margin = (self.reward(prompt, &a) - self.reward(prompt, &b)) / PREFERENCE_TEMPERATURE;
+        let a_is_chosen = rng.random_bool(1.0 / (1.0 + (-margin).exp()));
+        let (chosen, rejected) = if a_is_chosen { (a, b) } else { (b, a) };
+        Some(Preference { chosen, rejected })
     }
 }
 

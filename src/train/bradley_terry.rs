@@ -7,8 +7,7 @@ use candle_core::DType;
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
-use super::schedule::warm_up_and_cosine;
-use super::{AdamW, AdamWConfig, Gradient};
+use super::{AdamW, AdamWConfig, Gradient, Schedule};
 use crate::progress::Progress;
 use crate::record::record;
 use crate::reward::{Preference, Preferences, RewardModel, bradley_terry_loss};
@@ -64,6 +63,7 @@ pub fn train_reward_model(
     }
     let mut optimizer = AdamW::new(&model.params, AdamWConfig { weight_decay: 0.01, ..Default::default() })?;
     let mut order = Order::new(preferences.pairs(), config.seed);
+    let schedule = Schedule::Cosine { steps: config.steps as u64 };
     let progress = Progress::new(label, config.steps as u64);
     let mut rows = Vec::with_capacity(config.steps);
     for step in 0..config.steps {
@@ -72,7 +72,7 @@ pub fn train_reward_model(
         let (mut gradient, measured) =
             of_batch(model, &pairs, config.microbatch).with_context(|| format!("{label}, step {step}"))?;
         let norm = gradient.clip(1.0)?;
-        let learning_rate = warm_up_and_cosine(step, config.steps, config.warmup_steps, config.learning_rate);
+        let learning_rate = schedule.rate(step as u64, config.warmup_steps as u64, config.learning_rate);
         optimizer.step(&model.params, &gradient, learning_rate)?;
         let n = pairs.len() as f64;
         let (loss, accuracy) = (measured.loss / n, measured.right / n);

@@ -6,17 +6,20 @@ use anyhow::{Context, Result};
 use candle_core::{Device, Tensor};
 
 use super::Trainer;
+use super::step::State;
 use crate::record::RunFolder;
 
 /// The file's name in the run's folder.
 const FILE: &str = "checkpoint.safetensors";
 
-/// Writes variables, optimizer and step.
+/// The tensor of what a trainer carries besides variables and optimizer.
+const STATE: &str = "state";
+
+/// Writes variables, optimizer and state.
 pub(super) fn save(folder: &RunFolder, trainer: &Trainer) -> Result<()> {
-    let (params, optimizer) = trainer.parts();
-    let mut tensors = params.tensors();
-    tensors.extend(optimizer.state()?);
-    tensors.insert("step".into(), Tensor::new(&[trainer.step_count() as u32], &Device::Cpu)?);
+    let mut tensors = trainer.params.tensors();
+    tensors.extend(trainer.optimizer.state()?);
+    tensors.insert(STATE.into(), Tensor::new(&trainer.state.numbers(), &Device::Cpu)?);
     folder.write(FILE, |file| {
         let bytes = safetensors::serialize(&tensors, None)?;
         Ok(file.write_all(&bytes)?)
@@ -34,11 +37,11 @@ pub(super) fn restore(folder: &RunFolder, trainer: &mut Trainer) -> Result<bool>
     }
     (|| {
         let tensors = candle_core::safetensors::load(&path, &Device::Cpu)?;
-        let saved = tensors.get("step").context("it holds no step")?.to_vec1::<u32>()?[0];
-        let (params, optimizer, step) = trainer.parts_mut();
-        params.assign(&tensors)?;
-        optimizer.restore(&tensors)?;
-        *step = u64::from(saved);
+        let saved = tensors.get(STATE).with_context(|| format!("it holds no {STATE}"))?.to_vec1::<f64>()?;
+        let saved = saved.try_into().map_err(|_| anyhow::anyhow!("its {STATE} has another length"))?;
+        trainer.params.assign(&tensors)?;
+        trainer.optimizer.restore(&tensors)?;
+        trainer.state = State::from_numbers(saved);
         anyhow::Ok(())
     })()
     .with_context(|| {

@@ -1,25 +1,34 @@
-//! The diagnostics of one step, from what was drawn.
+//! The diagnostics of one step, from what was drawn and what the update reports.
 
-use crate::method::{Level, Treatment, Weight, ess, log_weights};
+use super::{Batch, Sample, Update};
+use crate::method::{Level, Method, Source, Treatment, ess, log_weights};
 use crate::metrics::{mean, sd};
 use crate::mixture::{Solution, Status};
 use crate::record::StepRow;
-use crate::rollout::Response;
+use crate::rollout::Proposal;
 
 /// The bins of the histogram of α.
 const BINS: usize = 20;
 
-/// What was drawn in one step, and the treated weights where the method has any.
+/// A step starves where less than this share of its samples is accepted, or where they are worth less than this share.
+const STARVED: f64 = 0.01;
+
+/// One step: what was drawn, and what was learned from it.
 pub(super) struct Drawn<'a> {
-    pub weight: Weight,
-    pub responses: &'a [Response],
-    pub weights: Option<&'a [Vec<f64>]>,
+    pub method: &'a Method,
+    pub batch: &'a Batch,
+    pub update: Option<&'a Update>,
 }
 
 impl Drawn<'_> {
     /// A row with all that follows from the draws; the rest is zero or null.
-    pub fn row(&self, rewards: &[f64]) -> StepRow {
-        let mixtures: Vec<Solution> = self.draws().filter_map(|draw| draw.mixture).collect();
+    pub fn row(&self) -> StepRow {
+        let samples = &self.batch.samples;
+        let rewards: Vec<f64> = samples.iter().map(|sample| sample.reward).collect();
+        let shaped: Vec<f64> = samples.iter().map(|sample| sample.shaped).collect();
+        let mut mixtures: Vec<Solution> =
+            samples.iter().flat_map(|sample| &sample.draws).filter_map(|draw| draw.mixture).collect();
+        mixtures.extend(&self.batch.picks);
         let of = |f: &dyn Fn(&Solution) -> f64| -> Option<f64> {
             (!mixtures.is_empty()).then(|| mean(&mixtures.iter().map(f).collect::<Vec<_>>()))
         };
@@ -32,20 +41,33 @@ impl Drawn<'_> {
         }
         let ratio = |m: &Solution| (m.log_ess_p - m.log_ess_t).exp();
         let ratios: Vec<f64> = mixtures.iter().map(ratio).collect();
-        let lengths: Vec<f64> = self.responses.iter().map(|r| r.draws.len() as f64).collect();
-        let ended: Vec<f64> = self.responses.iter().map(|r| f64::from(u8::from(r.ended))).collect();
-        let raw = self.raw_weights(self.weight.level);
-        let treated = self.weights.filter(|_| raw.is_some()).map(|w| w.concat());
-        let raw_flat = raw.map(|w| w.concat());
+        let lengths: Vec<f64> = samples.iter().map(|sample| sample.tokens.len() as f64).collect();
+        let ended: Vec<f64> = samples.iter().map(|sample| f64::from(u8::from(sample.ended))).collect();
+        let level = self.method.weight.level;
+        let raw = self.log_weights(level).map(|rows| rows.concat().iter().map(|w| w.exp()).collect::<Vec<f64>>());
+        let treated = self.update.and_then(|update| update.weights.as_ref()).filter(|_| raw.is_some());
+        let treated = treated.map(|weights| weights.concat());
+        let acceptance = matches!(self.method.source, Source::Accepted(_))
+            .then(|| self.batch.learned.len() as f64 / samples.len() as f64);
+        let worth = acceptance.or(raw.as_ref().map(|_| self.ess(level, Treatment::Raw).unwrap_or(1.0)));
         StepRow {
             step: 0,
             samples: 0,
-            tokens: 0,
-            q_reward: mean(rewards),
-            q_reward_sd: sd(rewards),
+            reward_calls: 0,
+            flops_forward: 0.0,
+            flops_backward: 0.0,
+            seconds_charged: 0.0,
+            tokens: samples.iter().map(|sample| sample.tokens.len() as i64).sum(),
+            learned: self.batch.learned.len() as i64,
+            acceptance,
+            starved: worth.is_some_and(|worth| worth < STARVED),
+            q_reward: mean(&rewards),
+            q_reward_sd: sd(&rewards),
+            q_reward_shaped: mean(&shaped),
+            q_reward_shaped_sd: sd(&shaped),
             q_length: mean(&lengths),
             q_ended: mean(&ended),
-            q_kl_init: None,
+            q_kl_init: self.kl_to_reference(),
             alpha_mean: of(&|m| m.alpha),
             alpha_sd: (!alphas.is_empty()).then(|| sd(&alphas)),
             alpha_q05: quantile(0.05),
@@ -68,70 +90,79 @@ impl Drawn<'_> {
             entropy_p: of(&|m| m.entropy_p),
             entropy_t: of(&|m| m.entropy_t),
             entropy_q: of(&|m| m.entropy_q),
-            w_raw_max: raw_flat.as_deref().map(max),
-            w_raw_min: raw_flat.as_deref().map(min),
-            w_raw_mean: raw_flat.as_deref().map(mean),
-            w_raw_cv: raw_flat.as_deref().map(|w| sd(w) / mean(w)),
+            w_raw_max: raw.as_deref().map(max),
+            w_raw_min: raw.as_deref().map(min),
+            w_raw_mean: raw.as_deref().map(mean),
+            w_raw_cv: raw.as_deref().map(|w| sd(w) / mean(w)),
             w_max: treated.as_deref().map(max),
             w_min: treated.as_deref().map(min),
             w_mean: treated.as_deref().map(mean),
             w_cv: treated.as_deref().map(|w| sd(w) / mean(w)),
             ess_token_raw: self.ess(Level::Token, Treatment::Raw),
-            ess_token: self.ess(Level::Token, self.weight.treatment),
+            ess_token: self.ess(Level::Token, self.method.weight.treatment),
             ess_prefix_raw: self.ess(Level::Prefix, Treatment::Raw),
-            ess_prefix: self.ess(Level::Prefix, self.weight.treatment),
+            ess_prefix: self.ess(Level::Prefix, self.method.weight.treatment),
             ess_sequence_raw: self.ess(Level::Sequence, Treatment::Raw),
-            ess_sequence: self.ess(Level::Sequence, self.weight.treatment),
-            loss: 0.0,
-            gradient_norm: 0.0,
-            gradient_variance: None,
+            ess_sequence: self.ess(Level::Sequence, self.method.weight.treatment),
+            loss: self.update.map(|update| update.loss),
+            gradient_norm: self.update.map(|update| update.gradient_norm),
+            gradient_variance: self.update.and_then(|update| update.gradient_variance),
             learning_rate: 0.0,
-            log_prob_gap: None,
-            flops: 0.0,
-            seconds_rollout: 0.0,
-            seconds_reward: 0.0,
-            seconds_reference: 0.0,
+            kl_coefficient: 0.0,
+            log_prob_gap: self.gap(),
+            target_reward_calls: self.batch.cost.reward_calls as i64,
+            target_reward_hits: self.batch.cost.reward_hits as i64,
+            seconds_rollout: self.batch.seconds_rollout,
+            seconds_reward: self.batch.seconds_reward,
+            seconds_reference: self.batch.seconds_reference,
             seconds_update: 0.0,
             seconds: 0.0,
             peak_memory_mb: 0.0,
         }
     }
 
-    /// The largest difference between log π_θ of the rollout and of the update's first pass.
-    pub fn gap(&self, log_probs: &[f64]) -> Option<f64> {
-        let gaps: Option<Vec<f64>> =
-            self.draws().zip(log_probs).map(|(draw, trained)| Some((draw.log_p? - trained).abs())).collect();
-        gaps.map(|gaps| max(&gaps))
+    /// The largest difference between log π_θ of before the update and of its first pass.
+    fn gap(&self) -> Option<f64> {
+        let before: Option<Vec<f64>> =
+            self.learned().map(|sample| sample.log_p.clone()).collect::<Option<Vec<_>>>().map(|rows| rows.concat());
+        let (before, trained) = (before?, &self.update?.log_probs);
+        Some(before.iter().zip(trained).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max))
     }
 
     /// The mean over responses of log π_θ − log π_init of what was drawn.
-    pub fn kl_to_reference(&self, reference: &[Vec<f64>]) -> Option<f64> {
-        let log_p: Option<f64> = self.draws().map(|draw| draw.log_p).sum();
-        let reference: f64 = reference.iter().flatten().sum();
-        log_p.map(|p| (p - reference) / self.responses.len() as f64)
+    fn kl_to_reference(&self) -> Option<f64> {
+        let samples = &self.batch.samples;
+        let sum = |x: &[f64]| x.iter().sum::<f64>();
+        let known = samples.iter().all(|sample| sample.log_init.len() == sample.tokens.len());
+        let log_p: Option<f64> = samples.iter().map(|sample| sample.log_p.as_deref().map(sum)).sum();
+        let log_init: f64 = samples.iter().map(|sample| sum(&sample.log_init)).sum();
+        log_p.filter(|_| known).map(|log_p| (log_p - log_init) / samples.len() as f64)
     }
 
-    fn draws(&self) -> impl Iterator<Item = &crate::rollout::Draw> {
-        self.responses.iter().flat_map(|r| &r.draws)
+    fn learned(&self) -> impl Iterator<Item = &Sample> {
+        self.batch.learned_samples()
     }
 
-    /// (log π_θ, log q) of every response's tokens, where q is a mixture.
-    fn log_probs(&self) -> Option<[Vec<Vec<f64>>; 2]> {
-        self.draws().all(|draw| draw.mixture.is_some()).then_some(())?;
-        let column = |of: &dyn Fn(&crate::rollout::Draw) -> f64| -> Vec<Vec<f64>> {
-            self.responses.iter().map(|r| r.draws.iter().map(of).collect()).collect()
-        };
-        Some([column(&|d| d.log_p.unwrap_or(f64::NAN)), column(&|d| d.log_q)])
-    }
-
-    fn raw_weights(&self, level: Level) -> Option<Vec<Vec<f64>>> {
-        let [p, q] = self.log_probs()?;
-        Some(p.iter().zip(&q).map(|(p, q)| log_weights(level, p, q).iter().map(|w| w.exp()).collect()).collect())
+    /// The logarithms of the raw weights of every response's tokens, where the responses come from elsewhere than the policy.
+    fn log_weights(&self, level: Level) -> Option<Vec<Vec<f64>>> {
+        match self.method.source {
+            Source::Drawn(Proposal::Target | Proposal::Mixture(_)) => self
+                .learned()
+                .map(|sample| Some(log_weights(level, sample.log_p.as_ref()?, sample.log_q.as_ref()?)))
+                .collect(),
+            // A response was picked as a whole: its tokens share one weight.
+            Source::Picked(_) => {
+                let picked = self.batch.learned.iter().zip(self.learned());
+                picked.map(|(learned, sample)| Some(vec![learned.picked?.0; sample.tokens.len()])).collect()
+            }
+            _ => None,
+        }
     }
 
     fn ess(&self, level: Level, treatment: Treatment) -> Option<f64> {
-        let [p, q] = self.log_probs()?;
-        let weights = Weight { level, treatment }.weights(&p, &q);
+        // Normalisation over a prompt needs its number of responses; the learned ones have that of the method.
+        let k = self.batch.learned.len() / self.batch.prompts.len().max(1);
+        let weights = treatment.treat(&self.log_weights(level)?, k);
         Some(match level {
             // A response has one weight, which all its tokens share.
             Level::Sequence => ess(weights.iter().map(|w| w[0])),

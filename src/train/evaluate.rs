@@ -6,7 +6,8 @@ use std::time::Instant;
 
 use anyhow::Result;
 
-use super::Sequences;
+use super::{Sequences, Spent};
+use crate::method::KlEstimator;
 use crate::metrics::{mean, sd};
 use crate::models::Network;
 use crate::nn;
@@ -25,7 +26,7 @@ pub struct Evaluation {
 }
 
 /// Evaluates `policy` on the first `prompts` held-out prompts, one response to each.
-/// `step` and `samples` say where the training stands.
+/// `step` and `spent` say where the training stands.
 pub fn evaluate(
     task: &dyn Task,
     policy: &Network,
@@ -33,7 +34,7 @@ pub fn evaluate(
     prompts: usize,
     seed: u64,
     step: u64,
-    samples: u64,
+    spent: &Spent,
 ) -> Result<Evaluation> {
     let start = Instant::now();
     let prompts: Vec<Prompt> = (0..prompts as u64).map(|i| task.prompt(Split::Test, i)).collect();
@@ -69,12 +70,16 @@ pub fn evaluate(
     let n = rows.len() as f64;
     let row = EvaluationRow {
         step: step as i64,
-        samples: samples as i64,
+        samples: spent.samples as i64,
+        reward_calls: spent.reward_calls as i64,
+        flops: spent.forward_flops + spent.backward_flops,
+        seconds_charged: spent.seconds,
         reward: mean(&rewards),
         reward_sd: sd(&rewards),
         kl: measured.kl / n,
-        kl_k1: measured.k1 / n,
-        kl_k3: measured.k3 / n,
+        kl_k1: measured.estimates[0] / n,
+        kl_k2: measured.estimates[1] / n,
+        kl_k3: measured.estimates[2] / n,
         entropy: measured.entropy / measured.tokens,
         distinct_1: measured.unigrams.len() as f64 / measured.tokens,
         distinct_2: measured.bigrams.len() as f64 / measured.bigram_count.max(1.0),
@@ -89,8 +94,8 @@ pub fn evaluate(
 #[derive(Default)]
 struct Measured {
     kl: f64,
-    k1: f64,
-    k3: f64,
+    /// k1, k2, k3.
+    estimates: [f64; 3],
     entropy: f64,
     tokens: f64,
     unigrams: HashSet<u32>,
@@ -117,9 +122,9 @@ impl Measured {
         let log_probs = nn::log_probs_of(&own, &flat)?;
         let reference = nn::log_probs_of(&init, &flat)?;
         for (p, r) in log_probs.iter().zip(&reference) {
-            // k1 = log p/r and k3 = r/p − 1 − log r/p (Schulman 2020).
-            self.k1 += p - r;
-            self.k3 += (r - p).exp() - 1.0 - (r - p);
+            for (sum, estimator) in self.estimates.iter_mut().zip(KlEstimator::ALL) {
+                *sum += estimator.of(*p, *r);
+            }
         }
         self.tokens += flat.len() as f64;
         for response in &tokens {

@@ -9,11 +9,12 @@ use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{StepConfig, Trainer, checkpoint, evaluate};
+use super::{Budget, StepConfig, Trainer, checkpoint, evaluate};
 use crate::method::Method;
 use crate::models::LanguageModel;
 use crate::progress::Progress;
 use crate::record::{EvaluationRow, Kind, RunFolder, SampleRow, StepRow};
+use crate::target::Target;
 use crate::tasks::Task;
 
 /// The algorithm's version: a digest of the sources that decide a run's numbers, made by the build.
@@ -21,8 +22,15 @@ pub const ALGORITHM: &str = env!("QSTAR_ALGORITHM");
 
 /// How long a run is and how often it looks up.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct RunConfig {
+    /// The most steps. A run ends before where its budget is spent or its divergence too large.
     pub steps: u64,
+    #[serde(default)]
+    pub budget: Option<Budget>,
+    /// The held-out KL(π_θ‖π_init) of a response, in nats, above which an evaluation ends the run.
+    #[serde(default)]
+    pub max_kl: Option<f64>,
     /// Steps between evaluations; there is one before the first step and one after the last.
     pub evaluate_every: u64,
     /// Held-out prompts.
@@ -56,7 +64,7 @@ impl RunSpec {
             seed,
             config,
             initial: models.initial.digest()?,
-            target: models.target.digest()?,
+            target: models.target.identity(),
             algorithm: ALGORITHM.to_string(),
         })
     }
@@ -74,7 +82,7 @@ pub struct Models {
     /// π_init: where the policy starts, and the reference of its KL.
     pub initial: LanguageModel,
     /// π_t.
-    pub target: LanguageModel,
+    pub target: Box<dyn Target>,
 }
 
 /// A run and its folder.
@@ -110,7 +118,7 @@ impl Run {
             return Ok(());
         }
         ensure!(self.spec.initial == models.initial.digest()?, "{name}: π_init is not the model of the spec");
-        ensure!(self.spec.target == models.target.digest()?, "{name}: the target is not the model of the spec");
+        ensure!(self.spec.target == models.target.identity(), "{name}: the target is not the model of the spec");
         self.folder.create()?;
         let _lock = self.folder.lock()?;
         self.write_spec()?;
@@ -132,42 +140,84 @@ impl Run {
     fn finish(&self, task: &dyn Task, models: &Models, progress: &Progress) -> Result<()> {
         let RunSpec { method, seed, config, .. } = &self.spec;
         let reference = models.initial.frozen()?;
-        let target = models.target.frozen()?;
-        let mut trainer =
-            Trainer::new(task, method.clone(), config.step, *seed, &models.initial, &reference, Some(&target))?;
+        let target = Some(&*models.target);
+        let mut trainer = Trainer::new(task, method.clone(), config.step, *seed, &models.initial, &reference, target)?;
         checkpoint::restore(&self.folder, &mut trainer)?;
         self.folder.remove_parts_after(trainer.step_count())?;
         progress.inc(trainer.step_count());
         let mut pending = Pending::default();
-        let look = |trainer: &Trainer, pending: &mut Pending| -> Result<()> {
+        let look = |trainer: &Trainer, pending: &mut Pending| -> Result<f64> {
             let policy = trainer.policy.frozen()?;
-            let (step, samples) = (trainer.step_count(), trainer.samples());
-            let evaluation = evaluate(task, &policy, &reference, config.evaluation_prompts, *seed, step, samples)?;
+            let (step, spent) = (trainer.step_count(), trainer.spent());
+            let evaluation = evaluate(task, &policy, &reference, config.evaluation_prompts, *seed, step, spent)?;
+            let kl = evaluation.row.kl;
             pending.evaluations.push(evaluation.row);
             pending.samples.extend(evaluation.samples);
-            Ok(())
+            Ok(kl)
         };
         let mut from = trainer.step_count();
-        if from == 0 {
-            look(&trainer, &mut pending)?;
-        }
-        while trainer.step_count() < config.steps {
+        let mut kl = if from == 0 { look(&trainer, &mut pending)? } else { self.last_kl()? };
+        let mut warned = false;
+        let end = loop {
+            if let Some(end) = self.end(&trainer, kl) {
+                break end;
+            }
             let step = trainer.step_count();
-            pending.steps.push(trainer.step().with_context(|| format!("step {step}"))?);
+            let row = trainer.step().with_context(|| format!("step {step}"))?;
+            if row.starved && !warned {
+                warned = true;
+                println!("{} starves at step {step}: {}", self.spec.name()?, starvation(&row));
+            }
+            pending.steps.push(row);
             progress.inc(1);
             let step = trainer.step_count();
-            if step.is_multiple_of(config.evaluate_every) || step == config.steps {
-                look(&trainer, &mut pending)?;
+            let spent = self.end(&trainer, kl).is_some();
+            if step.is_multiple_of(config.evaluate_every) || spent {
+                kl = look(&trainer, &mut pending)?;
             }
-            if step.is_multiple_of(config.checkpoint_every) || step == config.steps {
+            if step.is_multiple_of(config.checkpoint_every) || self.end(&trainer, kl).is_some() {
                 pending.flush(&self.folder, from, step)?;
                 checkpoint::save(&self.folder, &trainer)?;
                 from = step;
             }
+        };
+        progress.inc(config.steps - trainer.step_count());
+        let done = serde_json::json!({
+            "steps": trainer.step_count(),
+            "end": end,
+            "weights": trainer.policy.digest()?,
+        });
+        self.folder.write_text(DONE, &(done.to_string() + "\n"))
+    }
+
+    /// Why the run ends here, if it does; `kl` is that of the last evaluation.
+    fn end(&self, trainer: &Trainer, kl: f64) -> Option<&'static str> {
+        let RunConfig { steps, budget, max_kl, .. } = self.spec.config;
+        if trainer.step_count() >= steps {
+            Some("steps")
+        } else if budget.is_some_and(|budget| budget.is_spent(trainer.spent())) {
+            Some("budget")
+        } else {
+            max_kl.is_some_and(|most| kl > most).then_some("kl")
         }
-        let weights = trainer.policy.digest()?;
-        self.folder
-            .write_text(DONE, &(serde_json::json!({"steps": config.steps, "weights": weights}).to_string() + "\n"))
+    }
+
+    /// The divergence that the last evaluation found: a run that goes on must see what it saw before.
+    fn last_kl(&self) -> Result<f64> {
+        let rows = self.folder.rows(Kind::Evaluations)?;
+        rows.column("kl")?.f64()?.last().context("the run's evaluations are empty")
+    }
+}
+
+/// What a step starves of.
+fn starvation(row: &StepRow) -> String {
+    let ess = [row.ess_token_raw, row.ess_prefix_raw, row.ess_sequence_raw].map(Option::unwrap_or_default);
+    match row.acceptance {
+        Some(share) => format!("{:.2}% of the responses were accepted", 100.0 * share),
+        None => format!(
+            "its raw weights are worth {:.4}, {:.4}, {:.4} of the draws (token, prefix, sequence)",
+            ess[0], ess[1], ess[2]
+        ),
     }
 }
 

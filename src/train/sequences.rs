@@ -14,6 +14,7 @@ pub struct Sequences {
     /// The response tokens, one response after the other: N of them.
     tokens: Vec<u32>,
     lengths: Vec<usize>,
+    read_count: usize,
 }
 
 impl Sequences {
@@ -39,6 +40,7 @@ impl Sequences {
             places: Tensor::from_vec(places, pairs.iter().map(|(_, r)| r.len()).sum::<usize>(), &Device::Cpu)?,
             tokens: pairs.iter().flat_map(|(_, r)| r.iter().copied()).collect(),
             lengths: pairs.iter().map(|(_, r)| r.len()).collect(),
+            read_count: pairs.iter().map(|(p, r)| p.len() + r.len() - 1).sum(),
         })
     }
 
@@ -47,9 +49,9 @@ impl Sequences {
         self.tokens.len()
     }
 
-    /// The number of tokens that a forward pass reads, padding included.
+    /// The number of tokens that a forward pass reads, padding left out.
     pub fn read_count(&self) -> usize {
-        self.ids.elem_count()
+        self.read_count
     }
 
     /// The lengths of the responses; they sum to N.
@@ -79,7 +81,7 @@ impl Sequences {
     }
 }
 
-/// A tensor `[N]` as f64 numbers.
-pub(super) fn numbers(tensor: &Tensor) -> candle_core::Result<Vec<f64>> {
+/// A tensor `[N]` of any float type, on any device, as f64 numbers: what the losses of [`method`](crate::method) read.
+pub fn numbers(tensor: &Tensor) -> candle_core::Result<Vec<f64>> {
     tensor.to_dtype(candle_core::DType::F64)?.to_vec1()
 }

@@ -3,8 +3,8 @@
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use super::schedule::warm_up_and_cosine;
-use super::{AdamW, AdamWConfig, Gradient, Sequences};
+use super::sequences::numbers;
+use super::{AdamW, AdamWConfig, Gradient, Schedule, Sequences};
 use crate::method::maximum_likelihood_loss;
 use crate::models::LanguageModel;
 use crate::progress::Progress;
@@ -30,6 +30,7 @@ pub fn train_supervised(
     example: impl Fn(u64) -> (Vec<u32>, Vec<u32>),
 ) -> Result<f64> {
     let mut optimizer = AdamW::new(&model.params, AdamWConfig { weight_decay: 0.01, ..Default::default() })?;
+    let schedule = Schedule::Cosine { steps: config.steps as u64 };
     let progress = Progress::new(label, config.steps as u64);
     let (mut last, mut counted) = (0.0, 0);
     for step in 0..config.steps {
@@ -39,12 +40,13 @@ pub fn train_supervised(
         model.set_dropout_batch(step as u64);
         let log_probs = sequences.log_probs(&model.network, &sequences.hidden(&model.network)?)?;
         // Per token, so that long demonstrations weigh as they would in pretraining.
-        let loss = maximum_likelihood_loss(&log_probs, sequences.token_count())?;
-        let mut gradient = Gradient::of(&loss, &model.params).with_context(|| format!("{label}, step {step}"))?;
+        let loss = maximum_likelihood_loss(&numbers(&log_probs)?, sequences.token_count() as f64);
+        let through = loss.through(&log_probs)?;
+        let mut gradient = Gradient::of(&through, &model.params).with_context(|| format!("{label}, step {step}"))?;
         gradient.clip(1.0)?;
-        let rate = warm_up_and_cosine(step, config.steps, config.warmup_steps, config.learning_rate);
+        let rate = schedule.rate(step as u64, config.warmup_steps as u64, config.learning_rate);
         optimizer.step(&model.params, &gradient, rate)?;
-        let loss = f64::from(loss.to_scalar::<f32>()?);
+        let loss = loss.value;
         if step >= config.steps - config.steps.div_ceil(10) {
             last += loss;
             counted += 1;

@@ -8,7 +8,7 @@ use qstar::method::maximum_likelihood_loss;
 use qstar::models::{Config, LanguageModel, LlamaConfig};
 use qstar::ranks::Ranks;
 use qstar::record::RunFolder;
-use qstar::train::{AdamW, AdamWConfig, Gradient, Sequences};
+use qstar::train::{AdamW, AdamWConfig, Gradient, Sequences, numbers};
 
 const STEPS: usize = 20;
 const BATCH: usize = 8;
@@ -74,10 +74,10 @@ fn mean_gradient(model: &LanguageModel, step: usize, ranks: &Ranks, microbatches
         let sequences = Sequences::new(&pairs)?;
         let log_probs = sequences.log_probs(&model.network, &sequences.hidden(&model.network)?)?;
         // Over all tokens of the batch, times the number of parts: the mean over the parts is the mean over the tokens.
-        let loss = (maximum_likelihood_loss(&log_probs, tokens)? * (ranks.size() * microbatches) as f64)?;
+        let loss = maximum_likelihood_loss(&numbers(&log_probs)?, tokens as f64).times(parts as f64);
         // Of each rank the mean over its microbatches, which all hold the same number of rows.
-        let loss = (loss / microbatches as f64)?;
-        let part = Gradient::of(&loss, &model.params)?;
+        let loss = loss.times(1.0 / microbatches as f64);
+        let part = Gradient::of(&loss.through(&log_probs)?, &model.params)?;
         match &mut gradient {
             Some(sum) => sum.add(part)?,
             None => gradient = Some(part),

@@ -211,6 +211,15 @@ impl Task for MicroWorld {
         let words: Vec<&str> = ids.iter().map(|&id| self.lexicon.word(id)).collect();
         factor * problem(prompt.split, prompt.index).reward(&words)
     }
+
+    /// A clean one.
+    fn demonstration(&self, prompt: &Prompt, draw: u64) -> Option<Vec<u32>> {
+        Some(self.demonstration(prompt, Quality::Clean, draw))
+    }
+
+    fn preference(&self, prompt: &Prompt, draw: u64) -> Option<Preference> {
+        Some(self.preference(prompt, draw))
+    }
 }
 
 /// The problem of a prompt: draws until its combination belongs to the split.

@@ -3,19 +3,20 @@
 use anyhow::Result;
 use candle_core::{DType, Device, Tensor};
 
-use crate::models::Network;
+use super::Network;
 use crate::nn::{self, KvCache};
 
 /// A model, its cache, and the logits of the next token of every row.
-pub(super) struct Decoder<'a> {
+pub struct Decoder<'a> {
     network: &'a Network,
     cache: KvCache,
     logits: Vec<f32>,
     vocabulary: usize,
+    tokens_read: usize,
 }
 
 impl<'a> Decoder<'a> {
-    /// Reads every prompt once and copies its state to its `k` rows.
+    /// Reads every prompt once and copies its state to its `k` rows, with room for `max_new` tokens more.
     pub fn prefill(network: &'a Network, prompts: &[Vec<u32>], k: usize, max_new: usize) -> Result<Self> {
         let longest = prompts.iter().map(Vec::len).max().unwrap_or(0);
         let ids: Vec<u32> =
@@ -33,7 +34,8 @@ impl<'a> Decoder<'a> {
         let logits = network.logits(&hidden)?;
         let vocabulary = logits.dim(1)?;
         let logits = logits.flatten_all()?.to_dtype(DType::F32)?.to_vec1()?;
-        Ok(Self { network, cache: cache.select(&rows), logits, vocabulary })
+        let tokens_read = prompts.iter().map(Vec::len).sum();
+        Ok(Self { network, cache: cache.select(&rows), logits, vocabulary, tokens_read })
     }
 
     pub fn vocabulary(&self) -> usize {
@@ -59,6 +61,12 @@ impl<'a> Decoder<'a> {
         self.cache.advance(std::iter::repeat_n(1, tokens.len()));
         let logits = self.network.logits(&hidden.flatten_to(1)?)?.flatten_all()?;
         self.logits = logits.to_dtype(DType::F32)?.to_vec1()?;
+        self.tokens_read += tokens.len();
         Ok(())
+    }
+
+    /// Floating-point operations so far: 2 a parameter and token, padding left out.
+    pub fn flops(&self) -> f64 {
+        2.0 * self.network.parameters() as f64 * self.tokens_read as f64
     }
 }

@@ -1,0 +1,34 @@
+//! A second language model with the policy's tokenizer: the default target.
+
+use anyhow::Result;
+
+use super::{Contexts, Target};
+use crate::models::{Decoder, LanguageModel, Network};
+
+/// A language model as target. One forward pass a token.
+pub struct Expert {
+    network: Network,
+    digest: String,
+}
+
+impl Expert {
+    /// Shares the model's memory: a model that is trained on takes the target with it, but not its
+    /// [`identity`](Target::identity).
+    pub fn new(model: &LanguageModel) -> Result<Self> {
+        Ok(Self { network: model.frozen()?, digest: model.digest()? })
+    }
+}
+
+impl Target for Expert {
+    fn identity(&self) -> String {
+        format!("expert {}", self.digest)
+    }
+
+    fn max_positions(&self) -> usize {
+        self.network.max_positions()
+    }
+
+    fn read<'a>(&'a self, prompts: &[Vec<u32>], k: usize, max_new: usize) -> Result<Box<dyn Contexts + 'a>> {
+        Ok(Box::new(Decoder::prefill(&self.network, prompts, k, max_new)?))
+    }
+}

@@ -1,0 +1,75 @@
+//! Targets π_t: what a policy is mixed with. One file a target.
+//!
+//! A target gives next-token logits for rows that grow a token a time, as a language model does. [`BestOfN`] is one over
+//! whole responses.
+
+mod best_of_n;
+mod cost;
+mod expert;
+
+use anyhow::Result;
+
+use crate::models::Decoder;
+
+pub use best_of_n::{BestOfN, Picks};
+pub use cost::Cost;
+pub use expert::Expert;
+
+/// π_t: next-token distributions for a batch of contexts.
+pub trait Target: Send + Sync {
+    /// All that decides its numbers: kind, constants, digests of weights. It is part of a run's spec.
+    fn identity(&self) -> String;
+
+    /// The number of positions that it can read.
+    fn max_positions(&self) -> usize;
+
+    /// Reads prompts (token ids) and stands ready with the next token of `k` rows of each, those of prompt i at the places
+    /// `i·k .. (i+1)·k`; the rows will take up to `max_new` tokens.
+    ///
+    /// # Errors
+    /// Prompts that its models cannot read.
+    fn read<'a>(&'a self, prompts: &[Vec<u32>], k: usize, max_new: usize) -> Result<Box<dyn Contexts + 'a>>;
+}
+
+/// A batch of contexts that a target has read, each with the logits of its next token.
+pub trait Contexts: Sync {
+    /// The number of logits a row.
+    fn vocabulary(&self) -> usize;
+
+    /// The logits of the row at a place of the current batch.
+    fn row(&self, place: usize) -> &[f32];
+
+    /// Drops all rows but those at `places` of the current batch.
+    fn keep(&mut self, places: &[usize]);
+
+    /// Reads one token a row.
+    ///
+    /// # Errors
+    /// Those of its models.
+    fn feed(&mut self, tokens: &[u32]) -> Result<()>;
+
+    /// What all of it has cost so far.
+    fn cost(&self) -> Cost;
+}
+
+impl Contexts for Decoder<'_> {
+    fn vocabulary(&self) -> usize {
+        Decoder::vocabulary(self)
+    }
+
+    fn row(&self, place: usize) -> &[f32] {
+        Decoder::row(self, place)
+    }
+
+    fn keep(&mut self, places: &[usize]) {
+        Decoder::keep(self, places);
+    }
+
+    fn feed(&mut self, tokens: &[u32]) -> Result<()> {
+        Decoder::feed(self, tokens)
+    }
+
+    fn cost(&self) -> Cost {
+        Cost { forward_flops: self.flops(), ..Cost::default() }
+    }
+}

@@ -1,0 +1,244 @@
+//! What a step learns from: responses with all that is known of them before the update.
+
+use anyhow::{Context, Result, ensure};
+use rand::Rng;
+
+use super::sequences::numbers;
+use super::{Sequences, StepConfig};
+use crate::method::{Method, Rejection, Source, leave_one_out};
+use crate::mixture::Solution;
+use crate::models::Network;
+use crate::rollout::{Draw, Proposal, Response, Sampler};
+use crate::seed::{Purpose, rng};
+use crate::target::{BestOfN, Cost, Target};
+use crate::tasks::{Prompt, Split, Task};
+
+/// One response, drawn or read.
+#[derive(Debug, Clone)]
+pub struct Sample {
+    /// Its prompt, by the place among the batch's prompts. The samples of one prompt stand together.
+    pub prompt: usize,
+    pub tokens: Vec<u32>,
+    pub ended: bool,
+    /// How its tokens were drawn; none where it was read.
+    pub draws: Vec<Draw>,
+    /// The true reward, and what was made of it.
+    pub reward: f64,
+    pub shaped: f64,
+    /// Log-probabilities of the tokens: under the distribution that they were drawn from, under π_θ before the update
+    /// where the method looks at it, under π_init likewise (else empty).
+    pub log_q: Option<Vec<f64>>,
+    pub log_p: Option<Vec<f64>>,
+    pub log_init: Vec<f64>,
+}
+
+/// A sample that the update learns from.
+#[derive(Debug, Clone, Copy)]
+pub struct Learned {
+    pub sample: usize,
+    /// Where it was picked from several: the log of its weight, and the mean return of the others.
+    pub picked: Option<(f64, f64)>,
+}
+
+/// The samples of one step.
+#[derive(Debug, Clone, Default)]
+pub struct Batch {
+    pub prompts: Vec<Prompt>,
+    pub samples: Vec<Sample>,
+    pub learned: Vec<Learned>,
+    /// α and diagnostics of mixtures over whole responses.
+    pub picks: Vec<Solution>,
+    /// What drawing and scoring have cost.
+    pub cost: Cost,
+    pub seconds_rollout: f64,
+    pub seconds_reward: f64,
+    pub seconds_reference: f64,
+}
+
+impl Sample {
+    /// A response of which nothing else is known yet.
+    pub fn new(prompt: usize, tokens: Vec<u32>, ended: bool) -> Self {
+        Self {
+            prompt,
+            tokens,
+            ended,
+            draws: Vec::new(),
+            reward: 0.0,
+            shaped: 0.0,
+            log_q: None,
+            log_p: None,
+            log_init: Vec::new(),
+        }
+    }
+
+    /// The return: the shaped reward less β log π_θ/π_init.
+    pub(super) fn value(&self, beta: f64) -> Result<f64> {
+        let log_p = self.log_p()?;
+        Ok(self.shaped - beta * (log_p.iter().sum::<f64>() - self.log_init.iter().sum::<f64>()))
+    }
+
+    pub(super) fn log_p(&self) -> Result<&[f64]> {
+        self.log_p.as_deref().context("the update needs the policy's log-probabilities of the responses")
+    }
+
+    pub(super) fn log_q(&self) -> Result<&[f64]> {
+        self.log_q.as_deref().context("the update needs the log-probabilities that the responses were drawn with")
+    }
+}
+
+/// What responses are made from.
+pub(super) struct Origin<'a> {
+    pub task: &'a dyn Task,
+    pub method: &'a Method,
+    pub config: &'a StepConfig,
+    pub seed: u64,
+    pub step: u64,
+    pub policy: &'a Network,
+    pub target: Option<&'a dyn Target>,
+}
+
+impl Origin<'_> {
+    pub fn prompts(&self) -> Vec<Prompt> {
+        let first = (self.seed << 32) + self.step * self.config.prompts as u64;
+        (0..self.config.prompts as u64).map(|i| self.task.prompt(Split::Train, first + i)).collect()
+    }
+
+    /// The responses to the prompts, without rewards, and what drawing them has cost.
+    pub fn samples(&self, prompts: &[Prompt]) -> Result<(Vec<Sample>, Cost)> {
+        let k = self.config.responses;
+        let (proposal, k) = match self.method.source {
+            Source::Demonstrations => {
+                let one = |prompt: &Prompt, draw| Some(vec![self.task.demonstration(prompt, draw)?]);
+                return Ok((self.read(prompts, k, "demonstrations", one)?, Cost::default()));
+            }
+            Source::Preferences => {
+                let both = |prompt: &Prompt, draw| {
+                    let pair = self.task.preference(prompt, draw)?;
+                    Some(vec![pair.chosen, pair.rejected])
+                };
+                return Ok((self.read(prompts, k / 2, "preference pairs", both)?, Cost::default()));
+            }
+            Source::Drawn(proposal) => (proposal, k),
+            Source::Accepted(_) => (Proposal::Policy, k),
+            Source::Picked(best) => (Proposal::Policy, best.n),
+        };
+        let ids: Vec<Vec<u32>> = prompts.iter().map(|p| p.tokens.clone()).collect();
+        let sampler = Sampler {
+            proposal,
+            stop_tokens: self.task.stop_tokens(),
+            max_response_tokens: self.task.max_response_tokens(),
+            seed: self.seed,
+            purpose: Purpose::Rollout,
+            step: self.step,
+            ..Default::default()
+        };
+        let rollout = sampler.rollout(self.policy, self.target, &ids, k)?;
+        let drawn = |(i, response): (usize, Response)| {
+            let column = |of: &dyn Fn(&Draw) -> f64| response.draws.iter().map(of).collect::<Vec<f64>>();
+            let log_p: Option<Vec<f64>> = response.draws.iter().map(|draw| draw.log_p).collect();
+            Sample {
+                log_q: Some(column(&|draw| draw.log_q)),
+                log_p,
+                draws: response.draws.clone(),
+                ..Sample::new(i / k, response.tokens(), response.ended)
+            }
+        };
+        Ok((rollout.responses.into_iter().enumerate().map(drawn).collect(), rollout.cost))
+    }
+
+    /// What the task has for every prompt: `of(prompt, draw)` for so many draws.
+    fn read(
+        &self,
+        prompts: &[Prompt],
+        draws: usize,
+        what: &str,
+        of: impl Fn(&Prompt, u64) -> Option<Vec<Vec<u32>>>,
+    ) -> Result<Vec<Sample>> {
+        let mut samples = Vec::new();
+        for (i, prompt) in prompts.iter().enumerate() {
+            for draw in 0..draws {
+                let found =
+                    of(prompt, draw as u64).with_context(|| format!("the task {} has no {what}", self.task.name()))?;
+                samples.extend(found.into_iter().map(|tokens| Sample::new(i, tokens, true)));
+            }
+        }
+        Ok(samples)
+    }
+}
+
+impl Batch {
+    /// What the method learns from, of samples that have rewards and log-probabilities.
+    pub(super) fn learn(
+        &mut self,
+        method: &Method,
+        config: &StepConfig,
+        beta: f64,
+        seed: u64,
+        step: u64,
+    ) -> Result<()> {
+        match method.source {
+            Source::Accepted(rejection) => self.accept(&rejection, config.responses, seed, step),
+            Source::Picked(best) => self.pick(&best, config.responses, beta, seed, step),
+            _ => {
+                self.learned = (0..self.samples.len()).map(|sample| Learned { sample, picked: None }).collect();
+                Ok(())
+            }
+        }
+    }
+
+    fn accept(&mut self, rejection: &Rejection, k: usize, seed: u64, step: u64) -> Result<()> {
+        let sum = |x: &[f64]| x.iter().sum::<f64>();
+        let rewards: Vec<f64> = self.samples.iter().map(|sample| sample.reward).collect();
+        let log_p: Vec<f64> = self.samples.iter().map(|s| Ok(sum(s.log_p()?))).collect::<Result<_>>()?;
+        let log_init: Vec<f64> = self.samples.iter().map(|s| sum(&s.log_init)).collect();
+        let accepted = rejection.log_acceptance(&rewards, &log_p, &log_init, k);
+        let passes = |(sample, log_probability): (usize, f64)| {
+            let uniform: f64 = rng(seed, Purpose::Accept, step, sample as u64).random();
+            (uniform < log_probability.exp()).then_some(Learned { sample, picked: None })
+        };
+        self.learned = accepted.into_iter().enumerate().filter_map(passes).collect();
+        Ok(())
+    }
+
+    fn pick(&mut self, best: &BestOfN, k: usize, beta: f64, seed: u64, step: u64) -> Result<()> {
+        for prompt in 0..self.prompts.len() {
+            let first = prompt * best.n;
+            let samples = &self.samples[first..first + best.n];
+            let rewards: Vec<f64> = samples.iter().map(|sample| sample.reward).collect();
+            let returns: Vec<f64> = samples.iter().map(|sample| sample.value(beta)).collect::<Result<_>>()?;
+            // The baseline of a response comes from the other draws: the other picks depend on it.
+            let advantages = leave_one_out(&returns, best.n);
+            let picks = best.pick(&rewards, k, &mut rng(seed, Purpose::Pick, step, prompt as u64))?;
+            self.learned.extend(picks.picks.iter().map(|&(i, log_weight)| Learned {
+                sample: first + i,
+                picked: Some((log_weight, returns[i] - advantages[i])),
+            }));
+            self.picks.push(picks.solution);
+        }
+        Ok(())
+    }
+
+    /// (prompt, response) of all samples, and of those that are learned from.
+    pub(super) fn pairs(&self) -> Vec<(&[u32], &[u32])> {
+        self.samples.iter().map(|sample| self.pair(sample)).collect()
+    }
+
+    pub(super) fn learned_pairs(&self) -> Vec<(&[u32], &[u32])> {
+        self.learned_samples().map(|sample| self.pair(sample)).collect()
+    }
+
+    pub(super) fn learned_samples(&self) -> impl Iterator<Item = &Sample> {
+        self.learned.iter().map(|learned| &self.samples[learned.sample])
+    }
+
+    fn pair<'b>(&'b self, sample: &'b Sample) -> (&'b [u32], &'b [u32]) {
+        (&self.prompts[sample.prompt].tokens, &sample.tokens)
+    }
+}
+
+/// log-probabilities of every response's tokens under a model.
+pub(super) fn log_probs_under(network: &Network, pairs: &[(&[u32], &[u32])]) -> Result<Vec<Vec<f64>>> {
+    ensure!(!pairs.is_empty(), "there are no responses");
+    let sequences = Sequences::new(pairs)?;
+    Ok(sequences.by_response(&numbers(&sequences.log_probs(network, &sequences.hidden(network)?)?)?))
+}

@@ -1,0 +1,228 @@
+//! From a batch to a step of the optimizer: one function an objective.
+
+use std::ops::Range;
+
+use anyhow::{Context, Result, ensure};
+
+use super::batch::Batch;
+use super::sequences::numbers;
+use super::{Gradient, Sequences, Trainer};
+use crate::method::{
+    Dpo, Loss, Objective, Penalty, Ppo, Share, Surrogate, Tokens, generalized_advantages, leave_one_out, log_weights,
+    maximum_likelihood_loss, policy_loss, reinforce_loss, value_loss, whiten,
+};
+
+/// What an update reports. There is none where nothing was to be learned from.
+#[derive(Debug, Clone)]
+pub struct Update {
+    /// Of the first pass.
+    pub loss: f64,
+    /// The gradient's norm before clipping, and its variance between microbatches.
+    pub gradient_norm: f64,
+    pub gradient_variance: Option<f64>,
+    /// log π_θ of every token of every response learned from, as the first pass computes it.
+    pub log_probs: Vec<f64>,
+    /// Treated weights, one row a response, where the objective has any.
+    pub weights: Option<Vec<Vec<f64>>>,
+    /// Tokens read by all passes, forward and backward, and forward alone.
+    pub tokens_trained: usize,
+    pub tokens_read: usize,
+}
+
+/// A part of the batch as the losses see it.
+struct Part<'a> {
+    /// The responses, by their places among those that are learned from.
+    rows: Range<usize>,
+    lengths: &'a [usize],
+    log_probs: &'a [f64],
+    /// Of the value head, where there is one.
+    values: &'a [f64],
+    share: Share,
+}
+
+/// The loss of a part: by log-probabilities, and by values where there is a value head.
+struct Losses {
+    policy: Loss,
+    value: Option<Loss>,
+}
+
+impl From<Loss> for Losses {
+    fn from(policy: Loss) -> Self {
+        Self { policy, value: None }
+    }
+}
+
+impl Trainer<'_> {
+    pub(super) fn learn(&mut self, batch: &Batch, learning_rate: f64) -> Result<Option<Update>> {
+        if batch.learned.is_empty() {
+            return Ok(None);
+        }
+        let update = match self.method.objective {
+            Objective::Reinforce => self.reinforce(batch, learning_rate),
+            Objective::MaximumLikelihood => self.pass(batch, learning_rate, |part| {
+                Ok(maximum_likelihood_loss(part.log_probs, part.share.responses).into())
+            }),
+            Objective::Ppo(ppo) => self.ppo(batch, &ppo, learning_rate),
+            Objective::Surrogate(surrogate) => self.surrogate(batch, &surrogate, learning_rate),
+            Objective::Dpo(dpo) => self.dpo(batch, &dpo, learning_rate),
+        };
+        update.map(Some)
+    }
+
+    /// The return of every response, less the mean of the others of its prompt, times w.
+    fn reinforce(&mut self, batch: &Batch, learning_rate: f64) -> Result<Update> {
+        let beta = self.state.beta;
+        let returns: Vec<f64> = batch.learned_samples().map(|sample| sample.value(beta)).collect::<Result<_>>()?;
+        let k = self.config.responses;
+        let mut advantages = leave_one_out(&returns, k);
+        let weight = self.method.weight;
+        let mut raw = Vec::with_capacity(batch.learned.len());
+        for (i, (learned, sample)) in batch.learned.iter().zip(batch.learned_samples()).enumerate() {
+            raw.push(match learned.picked {
+                Some((log_weight, baseline)) => {
+                    advantages[i] = returns[i] - baseline;
+                    vec![log_weight; sample.tokens.len()]
+                }
+                None => log_weights(weight.level, sample.log_p()?, sample.log_q()?),
+            });
+        }
+        let weights = weight.treatment.treat(&raw, k);
+        let coefficients: Vec<Vec<f64>> =
+            weights.iter().zip(&advantages).map(|(w, a)| w.iter().map(|w| w * a).collect()).collect();
+        let update = self.pass(batch, learning_rate, |part| {
+            Ok(reinforce_loss(part.log_probs, &coefficients[part.rows].concat(), part.share.responses).into())
+        })?;
+        Ok(Update { weights: Some(weights), ..update })
+    }
+
+    fn dpo(&mut self, batch: &Batch, dpo: &Dpo, learning_rate: f64) -> Result<Update> {
+        let reference: Vec<&[f64]> = batch.learned_samples().map(|sample| &sample.log_init[..]).collect();
+        self.pass(batch, learning_rate, |part| {
+            let pairs = part.share.responses / 2.0;
+            Ok(dpo.loss(part.log_probs, &reference[part.rows].concat(), part.lengths, pairs).loss.into())
+        })
+    }
+
+    fn surrogate(&mut self, batch: &Batch, surrogate: &Surrogate, learning_rate: f64) -> Result<Update> {
+        let beta = self.state.beta;
+        let paid = if surrogate.kl == Penalty::Reward { beta } else { 0.0 };
+        let returns: Vec<f64> = batch.learned_samples().map(|sample| sample.value(paid)).collect::<Result<_>>()?;
+        let advantages = surrogate.advantages(&returns, self.config.responses);
+        let old: Vec<&[f64]> = batch.learned_samples().map(|sample| sample.log_q()).collect::<Result<_>>()?;
+        let reference: Vec<&[f64]> = batch.learned_samples().map(|sample| &sample.log_init[..]).collect();
+        self.epochs(surrogate.epochs, batch, learning_rate, |part| {
+            let tokens = Tokens {
+                old_log_probs: &old[part.rows.clone()].concat(),
+                reference: &reference[part.rows.clone()].concat(),
+                advantages: &advantages[part.rows],
+                lengths: part.lengths,
+            };
+            Ok(surrogate.loss(part.log_probs, &tokens, beta, &part.share).into())
+        })
+    }
+
+    fn ppo(&mut self, batch: &Batch, ppo: &Ppo, learning_rate: f64) -> Result<Update> {
+        let value_head = self.value_head.clone().context("PPO has a value head")?;
+        let all = Sequences::new(&batch.learned_pairs())?;
+        let hidden = all.hidden(&self.policy.frozen()?)?;
+        let old_values = all.by_response(&numbers(&value_head.apply(&hidden)?.squeeze(1)?)?);
+        let old: Vec<&[f64]> = batch.learned_samples().map(|sample| sample.log_q()).collect::<Result<_>>()?;
+        let (mut advantages, mut returns) = (Vec::new(), Vec::new());
+        for (sample, values) in batch.learned_samples().zip(&old_values) {
+            // A penalty for every token, and the reward with the last one.
+            let ratios = sample.log_p()?.iter().zip(&sample.log_init);
+            let mut rewards: Vec<f64> = ratios.map(|(p, init)| -self.state.beta * ppo.kl.of(*p, *init)).collect();
+            *rewards.last_mut().context("a response has tokens")? += sample.shaped;
+            let (a, r) = generalized_advantages(&rewards, values, ppo.gae_lambda);
+            advantages.extend(a);
+            returns.push(r);
+        }
+        whiten(&mut advantages);
+        let advantages = all.by_response(&advantages);
+        let update = self.epochs(ppo.epochs, batch, learning_rate, |part| {
+            let rows = part.rows.clone();
+            let (old, advantages) = (old[rows.clone()].concat(), advantages[rows.clone()].concat());
+            let (old_values, returns) = (old_values[rows.clone()].concat(), returns[rows].concat());
+            let tokens = part.share.tokens;
+            let value = value_loss(part.values, &old_values, &returns, ppo.value_clip, tokens);
+            let policy = policy_loss(part.log_probs, &old, &advantages, ppo.clip, tokens);
+            Ok(Losses { policy, value: Some(value.times(ppo.value_coefficient)) })
+        })?;
+        Ok(Update { tokens_read: update.tokens_read + all.read_count(), ..update })
+    }
+
+    /// So many passes; what the first one reports, with the tokens of all.
+    fn epochs(
+        &mut self,
+        epochs: usize,
+        batch: &Batch,
+        learning_rate: f64,
+        loss: impl Fn(Part) -> Result<Losses>,
+    ) -> Result<Update> {
+        ensure!(epochs > 0, "{}: an update needs a pass over its batch", self.method.name);
+        let mut first = self.pass(batch, learning_rate, &loss)?;
+        for _ in 1..epochs {
+            first.tokens_trained += self.pass(batch, learning_rate, &loss)?.tokens_trained;
+        }
+        Ok(first)
+    }
+
+    /// One pass over the batch: the mean gradient over microbatches, one optimizer step.
+    fn pass(&mut self, batch: &Batch, learning_rate: f64, loss: impl Fn(Part) -> Result<Losses>) -> Result<Update> {
+        let all = batch.learned_pairs();
+        let size = all.len().div_ceil(self.config.microbatches);
+        // DPO's pairs stay together.
+        let size = if let Objective::Dpo(_) = self.method.objective { size.next_multiple_of(2) } else { size };
+        let parts = all.len().div_ceil(size) as f64;
+        let share = Share {
+            responses: all.len() as f64 / parts,
+            tokens: all.iter().map(|(_, response)| response.len()).sum::<usize>() as f64 / parts,
+            longest: self.task.max_response_tokens(),
+        };
+        let mut gradient: Option<Gradient> = None;
+        let (mut total, mut all_log_probs, mut tokens_trained) = (0.0, Vec::new(), 0);
+        for (number, pairs) in all.chunks(size).enumerate() {
+            let sequences = Sequences::new(pairs)?;
+            self.policy.set_dropout_batch(self.state.step * self.config.microbatches as u64 + number as u64);
+            let hidden = sequences.hidden(&self.policy.network)?;
+            let log_probs = sequences.log_probs(&self.policy.network, &hidden)?;
+            let values = self.value_head.as_ref().map(|head| head.apply(&hidden)?.squeeze(1)).transpose()?;
+            let log_probs_here = numbers(&log_probs)?;
+            let losses = loss(Part {
+                rows: number * size..number * size + pairs.len(),
+                lengths: sequences.lengths(),
+                log_probs: &log_probs_here,
+                values: &values.as_ref().map(numbers).transpose()?.unwrap_or_default(),
+                share,
+            })?;
+            let mut value = losses.policy.value;
+            let mut through = losses.policy.through(&log_probs)?;
+            if let (Some(loss), Some(values)) = (&losses.value, &values) {
+                value += loss.value;
+                through = (through.to_dtype(values.dtype())? + loss.through(values)?)?;
+            }
+            ensure!(value.is_finite(), "the loss is not a number: {value}");
+            let part = Gradient::of(&through, &self.params)?;
+            match &mut gradient {
+                Some(sum) => sum.add(part)?,
+                None => gradient = Some(part),
+            }
+            total += value;
+            all_log_probs.extend(log_probs_here);
+            tokens_trained += sequences.read_count();
+        }
+        let mut gradient = gradient.context("a pass has a microbatch")?;
+        let gradient_variance = gradient.into_mean()?;
+        let gradient_norm = gradient.clip(self.config.max_gradient_norm)?;
+        self.optimizer.step(&self.params, &gradient, learning_rate)?;
+        Ok(Update {
+            loss: total / parts,
+            gradient_norm,
+            gradient_variance,
+            log_probs: all_log_probs,
+            weights: None,
+            tokens_trained,
+            tokens_read: 0,
+        })
+    }
+}
