@@ -13,6 +13,8 @@ pub struct Ppo {
     pub value_clip: f64,
     pub gae_lambda: f64,
     pub value_coefficient: f64,
+    /// Whether the advantages of a batch are shifted and scaled to mean 0 and variance 1.
+    pub whiten: bool,
     /// Passes over each batch.
     pub epochs: usize,
     /// Of the penalty that every token's reward pays.
@@ -20,8 +22,15 @@ pub struct Ppo {
 }
 
 impl Ppo {
-    pub const DEFAULT: Ppo =
-        Ppo { clip: 0.2, value_clip: 0.2, gae_lambda: 0.95, value_coefficient: 0.1, epochs: 4, kl: KlEstimator::K1 };
+    pub const DEFAULT: Ppo = Ppo {
+        clip: 0.2,
+        value_clip: 0.2,
+        gae_lambda: 0.95,
+        value_coefficient: 0.1,
+        whiten: true,
+        epochs: 4,
+        kl: KlEstimator::K1,
+    };
 }
 
 /// The clipped surrogate over tokens: (1/n) Σ max(−ρA, −clip(ρ)A) with ρ = π_θ/π_old. `old_log_probs` are those of the

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use anyhow::{Context, Result, ensure};
 
-use super::batch::Batch;
+use super::batch::{Batch, Sample};
 use super::sequences::numbers;
 use super::{Gradient, Sequences, Trainer};
 use crate::method::{
@@ -52,27 +52,68 @@ impl From<Loss> for Losses {
     }
 }
 
+/// How a batch is learned from.
+struct Lesson<'b> {
+    loss: Box<dyn Fn(Part) -> Losses + 'b>,
+    epochs: usize,
+    weights: Option<Vec<Vec<f64>>>,
+    tokens_read: usize,
+}
+
+impl<'b> Lesson<'b> {
+    fn new(loss: impl Fn(Part) -> Losses + 'b) -> Self {
+        Self { loss: Box::new(loss), epochs: 1, weights: None, tokens_read: 0 }
+    }
+}
+
 impl Trainer<'_> {
+    /// The gradient that a batch gives, and what the update with it would report; nothing is changed. With several
+    /// microbatches it is their mean. `None` where nothing is to be learned from.
+    ///
+    /// # Errors
+    /// A loss or a gradient that is not a number.
+    pub fn gradient(&self, batch: &Batch) -> Result<Option<(Gradient, Update)>> {
+        if batch.learned.is_empty() {
+            return Ok(None);
+        }
+        self.gradient_of(batch, &self.lesson(batch)?).map(Some)
+    }
+
+    /// All passes over a batch; what the first one reports, with the tokens of all.
     pub(super) fn learn(&mut self, batch: &Batch, learning_rate: f64) -> Result<Option<Update>> {
         if batch.learned.is_empty() {
             return Ok(None);
         }
-        let update = match self.method.objective {
-            Objective::Reinforce => self.reinforce(batch, learning_rate),
-            Objective::MaximumLikelihood => self.pass(batch, learning_rate, |part| {
-                Ok(maximum_likelihood_loss(part.log_probs, part.share.responses).into())
-            }),
-            Objective::Ppo(ppo) => self.ppo(batch, &ppo, learning_rate),
-            Objective::Surrogate(surrogate) => self.surrogate(batch, &surrogate, learning_rate),
-            Objective::Dpo(dpo) => self.dpo(batch, &dpo, learning_rate),
-        };
-        update.map(Some)
+        let lesson = self.lesson(batch)?;
+        let mut first: Option<Update> = None;
+        for _ in 0..lesson.epochs {
+            let (mut gradient, update) = self.gradient_of(batch, &lesson)?;
+            gradient.clip(self.config.max_gradient_norm)?;
+            self.optimizer.step(&self.params, &gradient, learning_rate)?;
+            match &mut first {
+                Some(first) => first.tokens_trained += update.tokens_trained,
+                None => first = Some(update),
+            }
+        }
+        let first = first.with_context(|| format!("{}: an update needs a pass over its batch", self.method.name))?;
+        Ok(Some(Update { weights: lesson.weights, tokens_read: lesson.tokens_read, ..first }))
+    }
+
+    fn lesson<'b>(&self, batch: &'b Batch) -> Result<Lesson<'b>> {
+        match self.method.objective {
+            Objective::Reinforce => self.reinforce(batch),
+            Objective::MaximumLikelihood => {
+                Ok(Lesson::new(|part| maximum_likelihood_loss(part.log_probs, part.share.responses).into()))
+            }
+            Objective::Ppo(ppo) => self.ppo(batch, ppo),
+            Objective::Surrogate(surrogate) => self.surrogate(batch, surrogate),
+            Objective::Dpo(dpo) => Ok(dpo_lesson(batch, dpo)),
+        }
     }
 
     /// The return of every response, less the mean of the others of its prompt, times w.
-    fn reinforce(&mut self, batch: &Batch, learning_rate: f64) -> Result<Update> {
-        let beta = self.state.beta;
-        let returns: Vec<f64> = batch.learned_samples().map(|sample| sample.value(beta)).collect::<Result<_>>()?;
+    fn reinforce<'b>(&self, batch: &'b Batch) -> Result<Lesson<'b>> {
+        let returns = returns(batch, self.state.beta)?;
         let k = self.config.responses;
         let mut advantages = leave_one_out(&returns, k);
         let weight = self.method.weight;
@@ -89,44 +130,35 @@ impl Trainer<'_> {
         let weights = weight.treatment.treat(&raw, k);
         let coefficients: Vec<Vec<f64>> =
             weights.iter().zip(&advantages).map(|(w, a)| w.iter().map(|w| w * a).collect()).collect();
-        let update = self.pass(batch, learning_rate, |part| {
-            Ok(reinforce_loss(part.log_probs, &coefficients[part.rows].concat(), part.share.responses).into())
-        })?;
-        Ok(Update { weights: Some(weights), ..update })
+        let loss = move |part: Part| {
+            reinforce_loss(part.log_probs, &coefficients[part.rows].concat(), part.share.responses).into()
+        };
+        Ok(Lesson { weights: Some(weights), ..Lesson::new(loss) })
     }
 
-    fn dpo(&mut self, batch: &Batch, dpo: &Dpo, learning_rate: f64) -> Result<Update> {
-        let reference: Vec<&[f64]> = batch.learned_samples().map(|sample| &sample.log_init[..]).collect();
-        self.pass(batch, learning_rate, |part| {
-            let pairs = part.share.responses / 2.0;
-            Ok(dpo.loss(part.log_probs, &reference[part.rows].concat(), part.lengths, pairs).loss.into())
-        })
-    }
-
-    fn surrogate(&mut self, batch: &Batch, surrogate: &Surrogate, learning_rate: f64) -> Result<Update> {
+    fn surrogate<'b>(&self, batch: &'b Batch, surrogate: Surrogate) -> Result<Lesson<'b>> {
         let beta = self.state.beta;
         let paid = if surrogate.kl == Penalty::Reward { beta } else { 0.0 };
-        let returns: Vec<f64> = batch.learned_samples().map(|sample| sample.value(paid)).collect::<Result<_>>()?;
-        let advantages = surrogate.advantages(&returns, self.config.responses);
-        let old: Vec<&[f64]> = batch.learned_samples().map(|sample| sample.log_q()).collect::<Result<_>>()?;
-        let reference: Vec<&[f64]> = batch.learned_samples().map(|sample| &sample.log_init[..]).collect();
-        self.epochs(surrogate.epochs, batch, learning_rate, |part| {
+        let advantages = surrogate.advantages(&returns(batch, paid)?, self.config.responses);
+        let old = old_log_probs(batch)?;
+        let loss = move |part: Part| {
             let tokens = Tokens {
                 old_log_probs: &old[part.rows.clone()].concat(),
-                reference: &reference[part.rows.clone()].concat(),
+                reference: &reference(batch, part.rows.clone()),
                 advantages: &advantages[part.rows],
                 lengths: part.lengths,
             };
-            Ok(surrogate.loss(part.log_probs, &tokens, beta, &part.share).into())
-        })
+            surrogate.loss(part.log_probs, &tokens, beta, &part.share).into()
+        };
+        Ok(Lesson { epochs: surrogate.epochs, ..Lesson::new(loss) })
     }
 
-    fn ppo(&mut self, batch: &Batch, ppo: &Ppo, learning_rate: f64) -> Result<Update> {
-        let value_head = self.value_head.clone().context("PPO has a value head")?;
+    fn ppo<'b>(&self, batch: &'b Batch, ppo: Ppo) -> Result<Lesson<'b>> {
+        let value_head = self.value_head.as_ref().context("PPO has a value head")?;
         let all = Sequences::new(&batch.learned_pairs())?;
         let hidden = all.hidden(&self.policy.frozen()?)?;
         let old_values = all.by_response(&numbers(&value_head.apply(&hidden)?.squeeze(1)?)?);
-        let old: Vec<&[f64]> = batch.learned_samples().map(|sample| sample.log_q()).collect::<Result<_>>()?;
+        let old = old_log_probs(batch)?;
         let (mut advantages, mut returns) = (Vec::new(), Vec::new());
         for (sample, values) in batch.learned_samples().zip(&old_values) {
             // A penalty for every token, and the reward with the last one.
@@ -137,38 +169,24 @@ impl Trainer<'_> {
             advantages.extend(a);
             returns.push(r);
         }
-        whiten(&mut advantages);
+        if ppo.whiten {
+            whiten(&mut advantages);
+        }
         let advantages = all.by_response(&advantages);
-        let update = self.epochs(ppo.epochs, batch, learning_rate, |part| {
+        let loss = move |part: Part| {
             let rows = part.rows.clone();
             let (old, advantages) = (old[rows.clone()].concat(), advantages[rows.clone()].concat());
             let (old_values, returns) = (old_values[rows.clone()].concat(), returns[rows].concat());
             let tokens = part.share.tokens;
             let value = value_loss(part.values, &old_values, &returns, ppo.value_clip, tokens);
             let policy = policy_loss(part.log_probs, &old, &advantages, ppo.clip, tokens);
-            Ok(Losses { policy, value: Some(value.times(ppo.value_coefficient)) })
-        })?;
-        Ok(Update { tokens_read: update.tokens_read + all.read_count(), ..update })
+            Losses { policy, value: Some(value.times(ppo.value_coefficient)) }
+        };
+        Ok(Lesson { epochs: ppo.epochs, tokens_read: all.read_count(), ..Lesson::new(loss) })
     }
 
-    /// So many passes; what the first one reports, with the tokens of all.
-    fn epochs(
-        &mut self,
-        epochs: usize,
-        batch: &Batch,
-        learning_rate: f64,
-        loss: impl Fn(Part) -> Result<Losses>,
-    ) -> Result<Update> {
-        ensure!(epochs > 0, "{}: an update needs a pass over its batch", self.method.name);
-        let mut first = self.pass(batch, learning_rate, &loss)?;
-        for _ in 1..epochs {
-            first.tokens_trained += self.pass(batch, learning_rate, &loss)?.tokens_trained;
-        }
-        Ok(first)
-    }
-
-    /// One pass over the batch: the mean gradient over microbatches, one optimizer step.
-    fn pass(&mut self, batch: &Batch, learning_rate: f64, loss: impl Fn(Part) -> Result<Losses>) -> Result<Update> {
+    /// The mean gradient over the microbatches of one pass.
+    fn gradient_of(&self, batch: &Batch, lesson: &Lesson) -> Result<(Gradient, Update)> {
         let all = batch.learned_pairs();
         let size = all.len().div_ceil(self.config.microbatches);
         // DPO's pairs stay together.
@@ -188,13 +206,13 @@ impl Trainer<'_> {
             let log_probs = sequences.log_probs(&self.policy.network, &hidden)?;
             let values = self.value_head.as_ref().map(|head| head.apply(&hidden)?.squeeze(1)).transpose()?;
             let log_probs_here = numbers(&log_probs)?;
-            let losses = loss(Part {
+            let losses = (lesson.loss)(Part {
                 rows: number * size..number * size + pairs.len(),
                 lengths: sequences.lengths(),
                 log_probs: &log_probs_here,
                 values: &values.as_ref().map(numbers).transpose()?.unwrap_or_default(),
                 share,
-            })?;
+            });
             let mut value = losses.policy.value;
             let mut through = losses.policy.through(&log_probs)?;
             if let (Some(loss), Some(values)) = (&losses.value, &values) {
@@ -213,9 +231,8 @@ impl Trainer<'_> {
         }
         let mut gradient = gradient.context("a pass has a microbatch")?;
         let gradient_variance = gradient.into_mean()?;
-        let gradient_norm = gradient.clip(self.config.max_gradient_norm)?;
-        self.optimizer.step(&self.params, &gradient, learning_rate)?;
-        Ok(Update {
+        let gradient_norm = gradient.norm()?;
+        let update = Update {
             loss: total / parts,
             gradient_norm,
             gradient_variance,
@@ -223,6 +240,28 @@ impl Trainer<'_> {
             weights: None,
             tokens_trained,
             tokens_read: 0,
-        })
+        };
+        Ok((gradient, update))
     }
+}
+
+fn dpo_lesson(batch: &Batch, dpo: Dpo) -> Lesson<'_> {
+    Lesson::new(move |part| {
+        let pairs = part.share.responses / 2.0;
+        dpo.loss(part.log_probs, &reference(batch, part.rows), part.lengths, pairs).loss.into()
+    })
+}
+
+/// The returns of the responses that are learned from.
+fn returns(batch: &Batch, beta: f64) -> Result<Vec<f64>> {
+    batch.learned_samples().map(|sample| sample.value(beta)).collect()
+}
+
+fn old_log_probs(batch: &Batch) -> Result<Vec<&[f64]>> {
+    batch.learned_samples().map(Sample::log_q).collect()
+}
+
+/// log π_init of the tokens of some of the responses that are learned from.
+fn reference(batch: &Batch, rows: Range<usize>) -> Vec<f64> {
+    batch.learned[rows].iter().flat_map(|learned| &batch.samples[learned.sample].log_init).copied().collect()
 }
