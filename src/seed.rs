@@ -20,6 +20,7 @@ pub enum Purpose {
     Dropout = 8,
     Preferences = 9,
     Derivation = 20,
+    Exact = 21,
 }
 
 /// The generator for `(seed, purpose, step, row)`.
