@@ -93,8 +93,11 @@ impl Proposal {
 
     /// α as the drawn tokens have it: its mean over them, and the least and the greatest of all prefixes.
     pub fn alpha(&self, setting: &Setting) -> Alphas {
-        if let [alpha] = self.alphas[..] {
-            return Alphas { mean: alpha, min: alpha, max: alpha };
+        let min = self.alphas.iter().copied().fold(f64::INFINITY, f64::min);
+        let max = self.alphas.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        // One α, or the same everywhere: its mean is itself and not a sum's rounding.
+        if min == max {
+            return Alphas { mean: min, min, max };
         }
         let reached = self.q.of_prefixes(&setting.tree);
         let (mut sum, mut mass) = (0.0, 0.0);
@@ -102,8 +105,6 @@ impl Proposal {
             sum += alpha * reached.exp();
             mass += reached.exp();
         }
-        let min = self.alphas.iter().copied().fold(f64::INFINITY, f64::min);
-        let max = self.alphas.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         Alphas { mean: sum / mass, min, max }
     }
 }
