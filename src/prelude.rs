@@ -7,6 +7,7 @@ pub use candle_core::{DType, Device, Tensor, Var};
 pub use polars::prelude::{Column, DataFrame};
 
 pub use crate::display::{Html, Show};
+pub use crate::experiment::exact::{Estimate, Setting, Tabular, TabularProposal, Tree};
 pub use crate::experiment::{Folders, Plan, Preset, Results, Size, World, derivation, exact, report};
 pub use crate::method::{
     ALL as METHODS, Level, Method, ON_POLICY, Objective, Ppo, QSTAR, REINFORCE, SFT, Treatment, Weight,

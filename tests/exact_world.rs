@@ -1,16 +1,14 @@
 //! The exact world against closed forms that are written here for themselves: recursions over the tree, plain sums,
 //! finite differences, the losses of training, and draws.
 
-use anyhow::Result;
 use candle_core::{Device, Tensor, Var};
 use qstar::experiment::exact::{
-    Baseline, Estimate, Estimator, Next, Proposal, RULES, Setting, Step, Tabular, Tree, Unit, treated, units,
+    Baseline, Estimate, Estimator, Next, RULES, Setting, Step, Tabular, TabularProposal, Tree, Unit, treated, units,
     variances, verdict, verdict_table,
 };
 use qstar::method::{Level, Treatment, Weight, leave_one_out, reinforce_loss};
 use qstar::mixture::Rule;
 use qstar::nn::{self, Linear};
-use qstar::plot;
 use rand::Rng;
 
 const TRUNCATED: Treatment = Treatment::Truncated { high: 2.0 };
@@ -35,20 +33,20 @@ fn estimate(setting: &Setting, q: &Tabular, weight: Weight, baseline: Baseline, 
 }
 
 /// Every rule and some fixed α, over tokens and over sequences.
-fn proposals(setting: &Setting) -> Vec<(String, Proposal)> {
+fn proposals(setting: &Setting) -> Vec<(String, TabularProposal)> {
     let fixed = [0.2, 0.8].map(|alpha| ("fixed", Rule::Fixed(alpha)));
     let rules: Vec<(&str, Rule)> = RULES.into_iter().chain(fixed).collect();
     let of = |unit: Unit| {
-        rules
-            .iter()
-            .map(move |(name, rule)| (format!("{name} {rule:?} {unit:?}"), Proposal::new(setting, unit, rule).unwrap()))
+        rules.iter().map(move |(name, rule)| {
+            (format!("{name} {rule:?} {unit:?}"), TabularProposal::new(setting, unit, rule).unwrap())
+        })
     };
     let all: Vec<_> = of(Unit::Token).collect();
     all.into_iter().chain(of(Unit::Sequence)).collect()
 }
 
 fn q_star(setting: &Setting, unit: Unit) -> Tabular {
-    Proposal::new(setting, unit, &Rule::Q_STAR).unwrap().q
+    TabularProposal::new(setting, unit, &Rule::Q_STAR).unwrap().q
 }
 
 fn norm(x: &[f64]) -> f64 {
@@ -441,7 +439,7 @@ fn the_exact_variance_is_what_draws_scatter_by() {
 #[test]
 fn the_mixture_of_sequences_is_equally_far_from_both() {
     for pair in world(0).pairs().unwrap() {
-        let proposal = Proposal::new(&pair, Unit::Sequence, &Rule::Q_STAR).unwrap();
+        let proposal = TabularProposal::new(&pair, Unit::Sequence, &Rule::Q_STAR).unwrap();
         let probability = |table: &Tabular, path: &[Step]| path.iter().map(|step| pr(table, step)).product::<f64>();
         let alpha = proposal.alphas[0];
         let rows: Vec<[f64; 4]> = pair
@@ -488,116 +486,4 @@ fn without_a_gap_every_proposal_is_on_policy() {
             }
         }
     }
-}
-
-fn number(frame: &polars::prelude::DataFrame, column: &str, row: usize) -> f64 {
-    frame.column(column).unwrap().f64().unwrap().get(row).unwrap()
-}
-
-fn text(frame: &polars::prelude::DataFrame, column: &str, row: usize) -> String {
-    frame.column(column).unwrap().str().unwrap().get(row).unwrap().to_owned()
-}
-
-#[test]
-fn the_frames_are_relative_to_the_gradient_and_judged_by_row() -> Result<()> {
-    let pairs = [world(0).with_gap("medium", 1.0), world(1).with_gap("medium", 1.0)];
-    let weights = treated(&[Treatment::None, Treatment::Raw]);
-    let frame = variances(&pairs, Unit::Token, &[0.0, 0.9, 1.0], &weights, Baseline::LeaveOneOut, 4)?;
-    assert_eq!(frame.height(), 2 * 10 * 4);
-    let rows = |rule: &str, seed: i64, level: &str| -> Vec<usize> {
-        let seeds = frame.column("seed").unwrap().i64().unwrap();
-        let of = |row: &usize| {
-            text(&frame, "rule", *row) == rule && seeds.get(*row) == Some(seed) && text(&frame, "level", *row) == level
-        };
-        (0..frame.height()).filter(of).collect()
-    };
-    let star = rows("qstar", 0, "token")[0];
-    let q = q_star(&pairs[0], Unit::Token);
-    let found = estimate(&pairs[0], &q, weight(Level::Token, Treatment::Raw), Baseline::LeaveOneOut, 4);
-    let exact = pairs[0].gradient();
-    let (scale, bias) = (norm(&exact).powi(2), distance(&found.mean, &exact));
-    assert!((number(&frame, "variance", star) - found.variance / scale).abs() < 1e-12);
-    assert!((number(&frame, "bias", star) - bias).abs() < 1e-12);
-    assert!((number(&frame, "mse", star) - found.variance / scale - bias * bias).abs() < 1e-12);
-    let signal = norm(&found.mean).powi(2);
-    assert!((number(&frame, "noise_to_signal", star) - found.variance / signal).abs() < 1e-12);
-    let ess: f64 = pairs[0]
-        .tree
-        .paths()
-        .iter()
-        .map(|path| path.iter().map(|step| pr(&pairs[0].policy, step).powi(2) / pr(&q, step)).product::<f64>())
-        .sum();
-    assert!((number(&frame, "ess_sequence", star) - 1.0 / ess).abs() < 1e-12);
-
-    let verdicts = verdict(&frame)?;
-    assert_eq!(verdicts.height(), 2 * 4 * 3);
-    for row in 0..verdicts.height() {
-        let seed = verdicts.column("seed")?.i64()?.get(row).unwrap();
-        let (level, measure) = (text(&verdicts, "level", row), text(&verdicts, "measure", row));
-        let value = |rule: &str| number(&frame, &measure, rows(rule, seed, &level)[0]);
-        let (star, all) = (value("qstar"), RULES.map(|(name, _)| value(name)));
-        let rank = 1 + all.iter().filter(|x| **x < star * (1.0 - 1e-9)).count() as i64;
-        assert_eq!(verdicts.column("qstar_rank")?.i64()?.get(row), Some(rank));
-        let lowest = all.iter().copied().fold(f64::INFINITY, f64::min);
-        // On-policy draws and the rules that come to α = 1 are one proposal: the name is one of them.
-        let named = value(&text(&verdicts, "lowest", row));
-        assert!((named / lowest - 1.0).abs() < 1e-9);
-        assert!((number(&verdicts, "to_on_policy", row) - star / value("reinforce")).abs() < 1e-12);
-        assert!((number(&verdicts, "to_lowest", row) - star / lowest).abs() < 1e-9);
-        let grid: Vec<f64> = rows("fixed", seed, &level).into_iter().map(|i| number(&frame, &measure, i)).collect();
-        let best = [0.0, 0.9, 1.0].iter().position(|alpha| *alpha == number(&verdicts, "best_alpha", row)).unwrap();
-        assert!(grid.iter().all(|x| *x >= grid[best]));
-    }
-    let table = verdict_table(&verdicts)?;
-    assert_eq!(table.height(), 4 * 3);
-    let both: Vec<f64> = [0, 4].map(|row| number(&verdicts, "to_on_policy", row)).into();
-    assert!((number(&table, "to_on_policy", 0) - (both[0] * both[1]).sqrt()).abs() < 1e-12);
-    Ok(())
-}
-
-#[test]
-fn what_cannot_be_computed_is_told() -> Result<()> {
-    let error = |result: Result<polars::prelude::DataFrame>| format!("{:#}", result.unwrap_err());
-    let tilted = world(0).with_tilt("tilted", 0.1)?;
-    let there = Setting { policy: tilted.target.clone(), ..tilted };
-    let raw = treated(&[Treatment::Raw]);
-    let flat = error(variances(&[there], Unit::Token, &[], &raw, Baseline::LeaveOneOut, 4));
-    assert!(flat.contains("`tilted` (seed 0) is where ∇J is zero"), "{flat}");
-    let medium = world(0).with_gap("medium", 1.0);
-    let alone = error(variances(&[medium.clone()], Unit::Token, &[], &raw, Baseline::LeaveOneOut, 1));
-    assert!(alone.contains("leaves no others for its baseline"), "{alone}");
-    let normalised = treated(&[Treatment::Normalized]);
-    let many = error(variances(&[medium.clone()], Unit::Token, &[], &normalised, Baseline::LeaveOneOut, 9));
-    assert!(many.contains("take fewer responses or a smaller world"), "{many}");
-    let outside = error(variances(&[medium], Unit::Token, &[1.5], &raw, Baseline::LeaveOneOut, 4));
-    assert!(outside.contains("1.5"), "{outside}");
-    assert!(Tree::new(10, 4, false).is_err() && Tree::new(1, 4, false).is_err() && Tree::new(3, 0, false).is_err());
-    assert!(Setting::new(&tree(), 0, -0.1).is_err() && world(0).with_tilt("tilted", 0.0).is_err());
-    Ok(())
-}
-
-#[test]
-fn the_figure_has_a_line_a_weight_and_three_marks_on_each() -> Result<()> {
-    let pairs = [world(0).with_gap("medium", 1.0), world(0).with_gap("far", 2.0)];
-    let weights = treated(&[Treatment::Raw]);
-    let frame = variances(&pairs, Unit::Token, &[0.0, 0.5, 1.0], &weights, Baseline::LeaveOneOut, 4)?;
-    let figure = plot::exact_variance(&frame, "variance")?;
-    for label in ["medium", "far", "prefix weight, raw", "on-policy draws", "tr Cov(g)/‖∇J‖²"] {
-        assert!(figure.svg.contains(label), "no {label}");
-    }
-    // Two panels of three lines, each with three marks; and three in the legend.
-    assert_eq!(figure.svg.matches("<polygon").count(), 2 * 3 * 3 + 3);
-    figure.png()?;
-    let error = |frame: &polars::prelude::DataFrame, measure: &str| {
-        format!("{:#}", plot::exact_variance(frame, measure).unwrap_err())
-    };
-    assert!(error(&frame, "bias").contains("none of variance, mse and noise_to_signal"));
-    assert!(error(&frame.drop("rule")?, "mse").contains("needs a column `rule`"));
-    let twice = frame.vstack(&frame)?;
-    assert!(error(&twice, "mse").contains("two rows of the grid at one α"));
-    let without = variances(&pairs, Unit::Token, &[], &weights, Baseline::LeaveOneOut, 4)?;
-    assert!(error(&without, "mse").contains("has no grid of α"));
-    let both = frame.vstack(&variances(&pairs, Unit::Sequence, &[0.5], &weights, Baseline::LeaveOneOut, 4)?)?;
-    assert!(error(&both, "mse").contains("one seed and one unit"));
-    Ok(())
 }

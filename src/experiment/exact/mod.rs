@@ -4,8 +4,8 @@
 //! α weights the policy. Divergences are in nats. "Relative" is always to ∇J: norms to ‖∇J‖, squares to ‖∇J‖², with
 //! respect to the logits of the policy's table.
 //!
-//! What the weights do to the mean is told in [`crate::method`]: the product over the sequence alone leaves it at ∇J.
-//! The smaller variance of the others is bought with a bias, and a variance without its bias flatters them.
+//! Only the product of the raw weights over the whole sequence leaves the mean at ∇J ([`crate::method::Level`]). The
+//! smaller variance of other weights is bought with a bias, and a variance without its bias flatters them.
 
 mod estimator;
 mod proposal;
@@ -16,7 +16,7 @@ mod variance;
 mod verdict;
 
 pub use estimator::{Baseline, Estimate, Estimator};
-pub use proposal::{Alphas, Proposal, RULES, Unit, UnitRow, units};
+pub use proposal::{Alphas, RULES, TabularProposal, Unit, UnitRow, units};
 pub use setting::Setting;
 pub use tabular::Tabular;
 pub use tree::{Next, Step, Tree};

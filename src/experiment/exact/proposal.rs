@@ -44,7 +44,7 @@ pub const RULES: [(&str, Rule); 7] = [
 
 /// A distribution q over sequences between policy and target, and the α that made it.
 #[derive(Debug, Clone)]
-pub struct Proposal {
+pub struct TabularProposal {
     pub unit: Unit,
     /// α of every prefix, or the one of whole sequences.
     pub alphas: Vec<f64>,
@@ -59,18 +59,18 @@ pub struct Alphas {
     pub max: f64,
 }
 
-impl Proposal {
+impl TabularProposal {
     /// The mixture by `rule` of the setting's policy and target.
     ///
     /// # Errors
     /// A fixed α that is not in \[0, 1\].
     ///
     /// ```
-    /// use qstar::experiment::exact::{Proposal, Setting, Tree, Unit};
+    /// use qstar::experiment::exact::{TabularProposal, Setting, Tree, Unit};
     /// use qstar::mixture::Rule;
     ///
     /// let setting = Setting::new(&Tree::new(3, 3, false)?, 0, 0.1)?.with_gap("far", 2.0);
-    /// let q = Proposal::new(&setting, Unit::Sequence, &Rule::Q_STAR)?;
+    /// let q = TabularProposal::new(&setting, Unit::Sequence, &Rule::Q_STAR)?;
     /// assert_eq!(q.alphas.len(), 1);
     /// # anyhow::Ok(())
     /// ```
@@ -151,7 +151,7 @@ record! {
 /// ```
 pub fn units(settings: &[Setting]) -> Result<DataFrame> {
     let row = |setting: &Setting, name: &str, rule: &Rule| {
-        let [token, sequence] = [Unit::Token, Unit::Sequence].map(|unit| Proposal::new(setting, unit, rule));
+        let [token, sequence] = [Unit::Token, Unit::Sequence].map(|unit| TabularProposal::new(setting, unit, rule));
         let (token, sequence) = (token?, sequence?);
         let [p, t, by_token, by_sequence] =
             [&setting.policy, &setting.target, &token.q, &sequence.q].map(|table| table.of_sequences(&setting.tree));

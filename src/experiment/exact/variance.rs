@@ -5,7 +5,7 @@ use polars::prelude::DataFrame;
 use rayon::prelude::*;
 
 use super::estimator::{Baseline, Estimator};
-use super::proposal::{Proposal, RULES, Unit};
+use super::proposal::{RULES, TabularProposal, Unit};
 use super::setting::Setting;
 use super::{kl, log_ess};
 use crate::method::{Level, Treatment, Weight};
@@ -95,14 +95,14 @@ pub fn variances(
         RULES.into_iter().chain(alphas.iter().map(|alpha| ("fixed", Rule::Fixed(*alpha)))).collect();
     let all: Vec<_> = settings.iter().flat_map(|setting| rules.iter().map(move |rule| (setting, rule))).collect();
     let rows = all.par_iter().map(|(setting, (name, rule))| {
-        let proposal = Proposal::new(setting, unit, rule)?;
+        let proposal = TabularProposal::new(setting, unit, rule)?;
         let estimators = weights.iter().map(|weight| Estimator { weight: *weight, baseline, k });
         estimators.map(|estimator| measure(setting, name, &proposal, estimator)).collect::<Result<Vec<_>>>()
     });
     VarianceRow::frame(&rows.collect::<Result<Vec<_>>>()?.concat())
 }
 
-fn measure(setting: &Setting, rule: &str, proposal: &Proposal, estimator: Estimator) -> Result<VarianceRow> {
+fn measure(setting: &Setting, rule: &str, proposal: &TabularProposal, estimator: Estimator) -> Result<VarianceRow> {
     let exact = setting.gradient();
     let square = |x: &mut dyn Iterator<Item = f64>| x.map(|x| x * x).sum::<f64>();
     let scale = square(&mut exact.iter().copied());
