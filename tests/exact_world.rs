@@ -3,8 +3,7 @@
 
 use candle_core::{Device, Tensor, Var};
 use qstar::experiment::exact::{
-    Baseline, Estimate, Estimator, Next, RULES, Setting, Step, Tabular, TabularProposal, Tree, Unit, treated, units,
-    variances, verdict, verdict_table,
+    Baseline, Estimate, Estimator, Next, RULES, Setting, Step, Tabular, TabularProposal, Tree, Unit, units,
 };
 use qstar::method::{Level, Treatment, Weight, leave_one_out, reinforce_loss};
 use qstar::mixture::Rule;
@@ -208,11 +207,10 @@ fn continuation(setting: &Setting, q: &Tabular) -> Vec<Vec<f64>> {
 fn with_continuations_of_q(setting: &Setting, q: &Tabular, reaching: &Tabular) -> Vec<f64> {
     let (values, reached) = (continuation(setting, q), reaching.of_prefixes(&setting.tree));
     let mut gradient = zeros(setting);
-    for prefix in 0..setting.tree.prefixes() {
-        for token in 0..setting.tree.vocabulary() {
+    for (prefix, values) in values.iter().enumerate() {
+        for (token, value) in values.iter().enumerate() {
             let step = Step { prefix, token };
-            let factor = reached[prefix].exp() * pr(&setting.policy, &step) * values[prefix][token];
-            add_score(&mut gradient, setting, &step, factor);
+            add_score(&mut gradient, setting, &step, reached[prefix].exp() * pr(&setting.policy, &step) * value);
         }
     }
     gradient

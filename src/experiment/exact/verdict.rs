@@ -22,9 +22,9 @@ record! {
         pub baseline: String,
         pub k: i64,
         pub measure: String,
-        /// The rule with the smallest value; `all equal` where no two differ.
+        /// The rule with the smallest value, of equal ones the first of [`super::RULES`]; `all equal` where no two differ.
         pub lowest: String,
-        /// One more than the rules with a smaller value than q*.
+        /// One more than the rules with a smaller value than q*; rules that come to one proposal count as several.
         pub qstar_rank: i64,
         pub rules: i64,
         /// The value of q* over that of draws from the policy, and over the smallest of all rules.
@@ -108,9 +108,10 @@ pub fn verdict(variances: &DataFrame) -> Result<DataFrame> {
                 })
             };
             let (star, on_policy) = (of("qstar")?, of("reinforce")?);
-            let lowest = least(&named, &values).context("a group has rows")?;
+            let least_value = least(&named, &values).map(|i| values[i]).context("a group has rows")?;
             let below = |a: f64, b: f64| a < b * (1.0 - EQUAL);
-            let equal = named.iter().all(|i| !below(values[lowest], values[*i]));
+            // Rules that come to one proposal, as SnrMax to the policy, differ by rounding: the first stands for them.
+            let lowest: Vec<usize> = named.iter().copied().filter(|i| !below(least_value, values[*i])).collect();
             let best = least(&grid, &values);
             rows.push(VerdictRow {
                 pair: pair.clone(),
@@ -121,11 +122,11 @@ pub fn verdict(variances: &DataFrame) -> Result<DataFrame> {
                 baseline: baseline.clone(),
                 k: *k,
                 measure: measure.to_owned(),
-                lowest: if equal { "all equal".to_owned() } else { rules[lowest].clone() },
+                lowest: if lowest.len() == named.len() { "all equal".to_owned() } else { rules[lowest[0]].clone() },
                 qstar_rank: 1 + named.iter().filter(|i| below(values[**i], star)).count() as i64,
                 rules: named.len() as i64,
                 to_on_policy: star / on_policy,
-                to_lowest: star / values[lowest],
+                to_lowest: star / least_value,
                 best_alpha: best.map(|i| alphas[i]),
                 best_to_on_policy: best.map(|i| values[i] / on_policy),
             });
