@@ -23,6 +23,7 @@ pub enum Purpose {
     Pick = 11,
     Search = 12,
     Derivation = 20,
+    Exact = 21,
 }
 
 /// The generator for `(seed, purpose, step, row)`.

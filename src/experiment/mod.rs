@@ -1,6 +1,7 @@
-//! Plans of experiments: which task, methods and seeds, at which scale; and the frames of the derivation.
+//! Plans of experiments: which task, methods and seeds, at which scale; and the frames of the derivation and of the exact world.
 
 pub mod derivation;
+pub mod exact;
 mod folders;
 mod plan;
 mod preset;

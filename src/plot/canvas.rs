@@ -73,6 +73,8 @@ fn label_style(size: f64) -> TextStyle<'static> {
 pub(super) enum Key {
     /// A method's line with its mark.
     Line(style::MethodStyle),
+    /// A mark without a line.
+    Mark(style::MethodStyle),
     /// A method's points, light to dark.
     Ramp(RGBColor),
     /// A line without marks.
@@ -171,12 +173,13 @@ fn draw_entry(sheet: &Area, entry: &Entry, x: f64, y: f64, width: f64) -> Result
         let ends = [(px(x + from), px(y)), (px(x + to), px(y))];
         sheet.draw(&PathElement::new(ends, stroke(color, style::LINE_WIDTH)))
     };
+    let middle = (px(x + 0.5 * KEY_WIDTH), px(y));
     match &entry.key {
         Key::Line(method) => {
             line(0.0, KEY_WIDTH, method.color)?;
-            let middle = (px(x + 0.5 * KEY_WIDTH), px(y));
             sheet.draw(&mark(middle, method.mark, method.color))?;
         }
+        Key::Mark(look) => sheet.draw(&mark(middle, look.mark, look.color))?,
         Key::Ramp(color) => {
             const STEPS: usize = 15;
             for step in 0..STEPS {

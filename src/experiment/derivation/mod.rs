@@ -35,7 +35,7 @@ fn both_sides(pair: &Pair) -> Result<(Vec<f64>, Vec<f64>)> {
     Ok((log_p, log_t))
 }
 
-fn log_sum_exp(row: impl Iterator<Item = f64> + Clone) -> f64 {
+pub(super) fn log_sum_exp(row: impl Iterator<Item = f64> + Clone) -> f64 {
     let top = row.clone().fold(f64::NEG_INFINITY, f64::max);
     top + row.map(|x| (x - top).exp()).sum::<f64>().ln()
 }
@@ -47,13 +47,13 @@ fn rounded(x: f64) -> f64 {
 }
 
 /// KL(q‖p) of two rows of log-probabilities.
-fn kl(log_q: &[f64], log_p: &[f64]) -> f64 {
+pub(super) fn kl(log_q: &[f64], log_p: &[f64]) -> f64 {
     let terms = log_q.iter().zip(log_p).filter(|(q, _)| **q > f64::NEG_INFINITY);
     terms.map(|(q, p)| q.exp() * (q - p)).sum::<f64>().max(0.0)
 }
 
 /// log ESS of draws from q for p: −log Σ p²/q.
-fn log_ess(log_p: &[f64], log_q: &[f64]) -> f64 {
+pub(super) fn log_ess(log_p: &[f64], log_q: &[f64]) -> f64 {
     -log_sum_exp(log_p.iter().zip(log_q).map(|(p, q)| 2.0 * p - q))
 }
 
