@@ -4,7 +4,7 @@ use anyhow::Result;
 use qstar::experiment::exact::{
     Baseline, Estimator, RULES, Setting, TabularProposal, Tree, Unit, treated, variances, verdict, verdict_table,
 };
-use qstar::method::{Level, Treatment, Weight};
+use qstar::method::{Level, Over, Treatment, Weight};
 use qstar::mixture::Rule;
 use qstar::plot;
 
@@ -104,7 +104,7 @@ fn what_cannot_be_computed_is_told() -> Result<()> {
     let medium = world(0).with_gap("medium", 1.0);
     let alone = error(variances(std::slice::from_ref(&medium), Unit::Token, &[], &raw, Baseline::LeaveOneOut, 1));
     assert!(alone.contains("leaves no others for its baseline"), "{alone}");
-    let normalised = treated(&[Treatment::Normalized]);
+    let normalised = treated(&[Treatment::Normalized { over: Over::Batch }]);
     let many = error(variances(std::slice::from_ref(&medium), Unit::Token, &[], &normalised, Baseline::LeaveOneOut, 9));
     assert!(many.contains("take fewer responses or a smaller world"), "{many}");
     let outside = error(variances(&[medium], Unit::Token, &[1.5], &raw, Baseline::LeaveOneOut, 4));

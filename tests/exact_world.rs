@@ -5,7 +5,7 @@ use candle_core::{Device, Tensor, Var};
 use qstar::experiment::exact::{
     Baseline, Estimate, Estimator, Next, RULES, Setting, Step, Tabular, TabularProposal, Tree, Unit, units,
 };
-use qstar::method::{Level, Treatment, Weight, leave_one_out, reinforce_loss};
+use qstar::method::{Level, Over, Treatment, Weight, leave_one_out, reinforce_loss};
 use qstar::mixture::Rule;
 use qstar::nn::{self, Linear};
 use rand::Rng;
@@ -250,7 +250,7 @@ fn by_hand(setting: &Setting, q: &Tabular, path: &[Step], t: usize, weight: Weig
         Treatment::None => 1.0,
         Treatment::Clipped { low, high } => raw.max(low).min(high),
         Treatment::Truncated { high } => raw.min(high),
-        Treatment::Raw | Treatment::Normalized => raw,
+        Treatment::Raw | Treatment::Normalized { .. } => raw,
     }
 }
 
@@ -301,7 +301,7 @@ fn normalised_weights_by_ordered_pairs() {
     let (q, paths) = (q_star(&pair, Unit::Token), pair.tree.paths());
     let probability = |path: &[Step]| path.iter().map(|step| pr(&q, step)).product::<f64>();
     for level in LEVELS {
-        let weight = weight(level, Treatment::Normalized);
+        let weight = weight(level, Treatment::Normalized { over: Over::Batch });
         let (mut mean, mut square) = (zeros(&pair), 0.0);
         for (a, one) in paths.iter().enumerate() {
             for (b, other) in paths.iter().enumerate() {
@@ -360,7 +360,11 @@ fn gradient_of_the_loss(setting: &Setting, batch: &[usize], coefficients: &[f64]
     let head = Linear::new(nn::Weight::frozen(eye), None);
     let hidden = table.index_select(&Tensor::new(rows, &Device::Cpu).unwrap(), 0).unwrap();
     let log_probs = nn::token_log_probs(&hidden, &head, &tokens, false).unwrap().log_probs;
-    let grads = reinforce_loss(&log_probs, coefficients, batch.len()).unwrap().backward().unwrap();
+    let grads = reinforce_loss(&log_probs.to_vec1::<f64>().unwrap(), coefficients, batch.len() as f64)
+        .through(&log_probs)
+        .unwrap()
+        .backward()
+        .unwrap();
     grads.get(&table).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap().iter().map(|g| -g).collect()
 }
 

@@ -59,7 +59,7 @@ impl Estimator {
     /// No responses; a leave-one-out baseline for a single one; as [`Estimator::over_batches`].
     pub fn estimate(&self, setting: &Setting, q: &Tabular) -> Result<Estimate> {
         self.check()?;
-        if self.weight.treatment == Treatment::Normalized {
+        if let Treatment::Normalized { .. } = self.weight.treatment {
             return self.over_batches(setting, q);
         }
         let draws = Draws::new(setting, q);
@@ -133,7 +133,7 @@ impl Estimator {
 
 /// The library's weights of a batch, one a token.
 fn weigh(weight: Weight, log_p: &[Vec<f64>], log_q: &[Vec<f64>]) -> Vec<Vec<f64>> {
-    weight.weights(log_p, log_q)
+    weight.weights(log_p, log_q, log_p.len())
 }
 
 /// In how many orders a batch in ascending order can be drawn: k! over the factorials of how often each is there.

@@ -150,7 +150,7 @@ fn treatment(weight: Weight) -> &'static str {
         Treatment::None => "none",
         Treatment::Raw => "raw",
         Treatment::Clipped { .. } => "clipped",
-        Treatment::Normalized => "normalized",
+        Treatment::Normalized { .. } => "normalized",
         Treatment::Truncated { .. } => "truncated",
     }
 }
