@@ -51,8 +51,9 @@ pub enum Aggregate {
 pub enum Penalty {
     /// In the reward of the response.
     Reward,
-    /// In the loss of every token, by an estimator.
-    Loss(KlEstimator),
+    /// In the loss of every token, by an estimator. `times_ratio`: times π_θ/π_old, through which the gradient goes too; with
+    /// k3 the gradient is then that of KL(π_θ‖π_init) where it was the reverse's (TRL's default since 1.0).
+    Loss { estimator: KlEstimator, times_ratio: bool },
 }
 
 /// The size of the whole batch that a part belongs to, over the number of its parts.
@@ -81,7 +82,7 @@ impl Surrogate {
         ratio: Level::Token,
         clip: 0.2,
         aggregate: Aggregate::Response,
-        kl: Penalty::Loss(KlEstimator::K3),
+        kl: Penalty::Loss { estimator: KlEstimator::K3, times_ratio: false },
         epochs: 1,
     };
 
@@ -150,10 +151,16 @@ impl Surrogate {
                     loss.derivatives.extend(std::iter::repeat_n(weight * derivative, length));
                 }
             }
-            if let Penalty::Loss(estimator) = self.kl {
-                for i in places {
-                    loss.value += weight * beta * estimator.of(log_probs[i], tokens.reference[i]);
-                    loss.derivatives[i] += weight * beta * estimator.derivative(log_probs[i], tokens.reference[i]);
+            if let Penalty::Loss { estimator, times_ratio } = self.kl {
+                for (i, log_ratio) in places.zip(log_ratios) {
+                    let (k, derivative) = (
+                        estimator.of(log_probs[i], tokens.reference[i]),
+                        estimator.derivative(log_probs[i], tokens.reference[i]),
+                    );
+                    let ratio = log_ratio.exp();
+                    let (k, derivative) = if times_ratio { (ratio * k, ratio * (k + derivative)) } else { (k, derivative) };
+                    loss.value += weight * beta * k;
+                    loss.derivatives[i] += weight * beta * derivative;
                 }
             }
             at += length;
@@ -177,8 +184,9 @@ mod tests {
         let share = Share { responses: 2.0, tokens: 5.0, longest: 4 };
         for ratio in [Level::Token, Level::Prefix, Level::Sequence] {
             for aggregate in [Aggregate::Sum, Aggregate::Response, Aggregate::Tokens, Aggregate::Length] {
-                for estimator in KlEstimator::ALL {
-                    let surrogate = Surrogate { ratio, aggregate, kl: Penalty::Loss(estimator), ..Surrogate::GRPO };
+                for (estimator, times_ratio) in KlEstimator::ALL.into_iter().zip([true, false, true]) {
+                    let kl = Penalty::Loss { estimator, times_ratio };
+                    let surrogate = Surrogate { ratio, aggregate, kl, ..Surrogate::GRPO };
                     check_derivatives(&[-0.9, -0.6, -1.95, -1.6, -0.2], |x| surrogate.loss(x, &tokens, 0.04, &share));
                 }
             }
