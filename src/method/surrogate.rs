@@ -52,7 +52,7 @@ pub enum Penalty {
     /// In the reward of the response.
     Reward,
     /// In the loss of every token, by an estimator. `times_ratio`: times π_θ/π_old, through which the gradient goes too; with
-    /// k3 the gradient is then that of KL(π_θ‖π_init) where it was the reverse's (TRL's default since 1.0).
+    /// k3 the gradient is then that of KL(π_θ‖π_init) where it was the reverse's (the default of TRL 1.16).
     Loss { estimator: KlEstimator, times_ratio: bool },
 }
 
@@ -158,7 +158,8 @@ impl Surrogate {
                         estimator.derivative(log_probs[i], tokens.reference[i]),
                     );
                     let ratio = log_ratio.exp();
-                    let (k, derivative) = if times_ratio { (ratio * k, ratio * (k + derivative)) } else { (k, derivative) };
+                    let (k, derivative) =
+                        if times_ratio { (ratio * k, ratio * (k + derivative)) } else { (k, derivative) };
                     loss.value += weight * beta * k;
                     loss.derivatives[i] += weight * beta * derivative;
                 }
