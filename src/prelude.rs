@@ -8,7 +8,9 @@ pub use polars::prelude::{Column, DataFrame};
 
 pub use crate::display::{Html, Show};
 pub use crate::experiment::exact::{Estimate, Setting, Tabular, TabularProposal, Tree};
-pub use crate::experiment::{Folders, Plan, Preset, Results, Size, World, derivation, exact, report};
+pub use crate::experiment::{
+    Folders, Plan, Preset, Results, Search, Size, Trials, Tuned, World, derivation, exact, report,
+};
 pub use crate::method::{
     ALL as METHODS, Advantage, Aggregate, Bound, DPO, Dpo, ENTROPY, ESS_BALANCE, GRPO, KlEstimator, Level, Method,
     OFF_POLICY, ON_POLICY, Objective, Over, Penalty, Ppo, QSTAR, QSTAR_PPO, REINFORCE, REJECTION, RLOO, Rejection, SFT,

@@ -6,9 +6,11 @@ mod folders;
 mod plan;
 mod preset;
 pub mod report;
+mod search;
 mod world;
 
 pub use folders::Folders;
-pub use plan::{Plan, Results};
+pub use plan::{Plan, Results, Tuned};
 pub use preset::{Preset, Size};
+pub use search::{Search, TrialRow, Trials};
 pub use world::{Made, World, make_micro};

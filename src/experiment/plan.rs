@@ -12,15 +12,26 @@ use crate::machine::{in_parallel, keep_memory};
 use crate::method::Method;
 use crate::progress::Progress;
 use crate::record::{self, Kind};
-use crate::train::{Run, RunSpec};
+use crate::train::{Run, RunConfig, RunSpec, StepConfig};
 
 /// What is to be run.
 pub struct Plan {
     pub world: World,
+    /// At the setting of `size`, which all share.
     pub methods: Vec<Method>,
+    /// At settings of their own: what a [`Search`](super::Search) has found.
+    pub tuned: Vec<Tuned>,
     pub size: Size,
     /// The folder of the runs' folders.
     pub runs: PathBuf,
+}
+
+/// A method with a setting of its own.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tuned {
+    /// Under another name than at the common setting.
+    pub method: Method,
+    pub step: StepConfig,
 }
 
 /// The finished runs of a plan. Every frame has the columns `task`, `method` and `seed` in front.
@@ -31,14 +42,21 @@ pub struct Results {
 impl Plan {
     /// One run for every method and seed; all methods of a seed see the same prompts.
     pub fn expand(&self) -> Result<Vec<Run>> {
+        let common = self.methods.iter().map(|method| (method, self.size.run.step));
+        let arms: Vec<_> = common.chain(self.tuned.iter().map(|tuned| (&tuned.method, tuned.step))).collect();
         let mut runs = Vec::new();
         for seed in 0..self.size.seeds {
-            for method in &self.methods {
-                let spec = RunSpec::new(&*self.world.task, method.clone(), seed, self.size.run, &self.world.models)?;
-                runs.push(Run::new(&self.runs, spec)?);
+            for (method, step) in &arms {
+                let config = RunConfig { step: *step, ..self.size.run };
+                runs.push(self.run((*method).clone(), config, seed)?);
             }
         }
         Ok(runs)
+    }
+
+    pub(super) fn run(&self, method: Method, config: RunConfig, seed: u64) -> Result<Run> {
+        let spec = RunSpec::new(&*self.world.task, method, seed, config, &self.world.models)?;
+        Run::new(&self.runs, spec)
     }
 
     /// The plan as a table: a row a run.
@@ -48,15 +66,16 @@ impl Plan {
                 .expand()?
                 .iter()
                 .map(|run| {
+                    let RunConfig { steps, step, budget, .. } = run.spec.config;
+                    let samples = steps * (step.prompts * run.spec.method.source.samples(step.responses)) as u64;
                     Ok(record::PlanRow {
                         run: run.spec.name()?,
                         task: run.spec.task.clone(),
                         method: run.spec.method.name.to_string(),
                         seed: run.spec.seed as i64,
-                        steps: run.spec.config.steps as i64,
-                        samples: (run.spec.config.steps
-                            * (run.spec.config.step.prompts * run.spec.config.step.responses) as u64)
-                            as i64,
+                        steps: steps as i64,
+                        samples: samples as i64,
+                        budget: budget.map(|budget| budget.to_string()),
                         done: run.is_done(),
                     })
                 })
@@ -67,18 +86,23 @@ impl Plan {
     /// Trains every run that is not done yet, one on each core, and reports progress.
     /// What was interrupted goes on from its last checkpoint.
     pub fn train(&self) -> Result<Results> {
-        keep_memory();
         let runs = self.expand()?;
-        let progress = Progress::new(
-            format!("{}: {} runs", self.world.task.name(), runs.len()),
-            runs.len() as u64 * self.size.run.steps,
-        );
+        self.train_all(&runs, "runs")?;
+        Ok(Results { runs })
+    }
+}
+
+impl Plan {
+    pub(super) fn train_all(&self, runs: &[Run], what: &str) -> Result<()> {
+        keep_memory();
+        let steps = runs.iter().map(|run| run.spec.config.steps).sum();
+        let progress = Progress::new(format!("{}: {} {what}", self.world.task.name(), runs.len()), steps);
         let workers = std::thread::available_parallelism().map_or(1, NonZero::get);
         in_parallel(workers, runs.iter().collect(), |run: &Run| {
             run.train(&*self.world.task, &self.world.models, &progress)
         })?;
         progress.finish();
-        Ok(Results { runs })
+        Ok(())
     }
 }
 

@@ -15,7 +15,7 @@ use crate::target::Expert;
 use crate::tasks::micro::{MAX_PROMPT_TOKENS, MAX_RESPONSE_TOKENS, MicroWorld};
 use crate::tasks::stories::{Stories, write_stories};
 use crate::tasks::{Quality, Split, Task};
-use crate::train::{ALGORITHM, Models, Spent, Supervised, evaluate, train_supervised};
+use crate::train::{ALGORITHM, HeldOut, Models, Spent, Supervised, evaluate, train_supervised};
 
 /// A task and the models that are trained on it.
 pub struct World {
@@ -124,7 +124,13 @@ impl World {
             train_supervised(&expert, &STORIES_EXPERT, "the stories' expert (once)", |i| task.demonstration_at(i))?;
             let new = cache.join(format!("expert.new-{}", std::process::id()));
             save_folder(&expert, &new)?;
-            std::fs::rename(&new, &folder).with_context(|| format!("{}: cannot be written", folder.display()))?;
+            let renamed = std::fs::rename(&new, &folder);
+            // Another process may have made the same one in the meantime.
+            if folder.exists() {
+                let _ = std::fs::remove_dir_all(&new); // what is left of it is in nobody's way
+            } else {
+                renamed.with_context(|| format!("{}: cannot be written", folder.display()))?;
+            }
         }
         Self::new(Box::new(task), initial, load_folder(&folder)?).map(Some)
     }
@@ -132,7 +138,8 @@ impl World {
 
 /// Mean true reward of a model's own responses to held-out prompts at temperature 1, for every family.
 fn family_rewards(task: &dyn Task, network: &Network, prompts: usize) -> Result<Vec<(String, f64)>> {
-    let samples = evaluate(task, network, network, prompts, HELD_OUT_SEED, 0, &Spent::default())?.samples;
+    let samples =
+        evaluate(task, network, network, (HeldOut::Test, prompts), HELD_OUT_SEED, 0, &Spent::default())?.samples;
     let mut families: Vec<(String, Vec<f64>)> = Vec::new();
     for sample in samples {
         match families.iter_mut().find(|(name, _)| *name == sample.family) {

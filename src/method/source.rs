@@ -28,6 +28,14 @@ impl Source {
         matches!(self, Source::Drawn(Proposal::Target | Proposal::Mixture(_)))
     }
 
+    /// The samples of one prompt, where a method draws k responses to each.
+    pub fn samples(self, k: usize) -> usize {
+        match self {
+            Source::Picked(best) => best.n,
+            _ => k,
+        }
+    }
+
     /// Whether rewards decide what the update learns from.
     pub fn needs_rewards(self) -> bool {
         matches!(self, Source::Accepted(_) | Source::Picked(_))

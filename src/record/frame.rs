@@ -19,7 +19,7 @@ macro_rules! plain_cells {
         }
     )*};
 }
-plain_cells!(i64, f64, bool, String, Option<f64>);
+plain_cells!(i64, f64, bool, String, Option<f64>, Option<String>);
 
 impl Cell for Vec<f64> {
     type Stored = Series;

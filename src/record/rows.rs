@@ -149,8 +149,10 @@ record! {
         pub task: String,
         pub method: String,
         pub seed: i64,
+        /// The most steps, and samples; a budget may end the run before.
         pub steps: i64,
         pub samples: i64,
+        pub budget: Option<String>,
         pub done: bool,
     }
 }

@@ -1,5 +1,7 @@
 //! What a training is charged, and when it has had enough.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 /// What a training has spent so far. What only its diagnostics need is not charged.
@@ -26,6 +28,17 @@ pub enum Budget {
     Flops(f64),
     /// A run with this one does not come out the same twice.
     Seconds(f64),
+}
+
+impl fmt::Display for Budget {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Budget::Samples(most) => write!(f, "{most} samples"),
+            Budget::RewardCalls(most) => write!(f, "{most} reward calls"),
+            Budget::Flops(most) => write!(f, "{most:e} FLOPs"),
+            Budget::Seconds(most) => write!(f, "{most} seconds"),
+        }
+    }
 }
 
 impl Budget {

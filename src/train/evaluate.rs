@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 
-use super::{Sequences, Spent};
+use super::{HeldOut, Sequences, Spent};
 use crate::method::KlEstimator;
 use crate::metrics::{mean, sd};
 use crate::models::Network;
@@ -14,7 +14,7 @@ use crate::nn;
 use crate::record::{EvaluationRow, SampleRow};
 use crate::rollout::{Proposal, Response, Sampler};
 use crate::seed::Purpose;
-use crate::tasks::{Prompt, Split, Task};
+use crate::tasks::{Prompt, Task};
 
 /// Responses drawn and measured at once.
 const BATCH: usize = 64;
@@ -25,19 +25,19 @@ pub struct Evaluation {
     pub samples: Vec<SampleRow>,
 }
 
-/// Evaluates `policy` on the first `prompts` held-out prompts, one response to each.
+/// Evaluates `policy` on held-out prompts (which, and how many of them), one response to each.
 /// `step` and `spent` say where the training stands.
 pub fn evaluate(
     task: &dyn Task,
     policy: &Network,
     reference: &Network,
-    prompts: usize,
+    (held_out, prompts): (HeldOut, usize),
     seed: u64,
     step: u64,
     spent: &Spent,
 ) -> Result<Evaluation> {
     let start = Instant::now();
-    let prompts: Vec<Prompt> = (0..prompts as u64).map(|i| task.prompt(Split::Test, i)).collect();
+    let prompts: Vec<Prompt> = (0..prompts as u64).map(|i| held_out.prompt(task, i)).collect();
     let mut measured = Measured::default();
     let mut rows = Vec::with_capacity(prompts.len());
     for (batch, prompts) in prompts.chunks(BATCH).enumerate() {

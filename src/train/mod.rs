@@ -22,7 +22,7 @@ pub use bradley_terry::{BradleyTerry, RewardStepRow, train_reward_model};
 pub use budget::{Budget, Spent};
 pub use evaluate::{Evaluation, evaluate};
 pub use gradient::Gradient;
-pub use run::{ALGORITHM, Models, Run, RunConfig, RunSpec};
+pub use run::{ALGORITHM, HeldOut, Models, Run, RunConfig, RunSpec};
 pub use schedule::Schedule;
 pub use sequences::{Sequences, numbers};
 pub use shaping::{KlControl, Shaping};

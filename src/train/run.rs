@@ -15,7 +15,7 @@ use crate::models::LanguageModel;
 use crate::progress::Progress;
 use crate::record::{EvaluationRow, Kind, RunFolder, SampleRow, StepRow};
 use crate::target::Target;
-use crate::tasks::Task;
+use crate::tasks::{Prompt, Split, Task};
 
 /// The algorithm's version: a digest of the sources that decide a run's numbers, made by the build.
 pub const ALGORITHM: &str = env!("QSTAR_ALGORITHM");
@@ -35,9 +35,33 @@ pub struct RunConfig {
     pub evaluate_every: u64,
     /// Held-out prompts.
     pub evaluation_prompts: usize,
+    #[serde(default)]
+    pub evaluate_on: HeldOut,
     /// Steps between checkpoints.
     pub checkpoint_every: u64,
     pub step: StepConfig,
+}
+
+/// Prompts that no training sees.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HeldOut {
+    /// The task's test split: what results are reported on.
+    #[default]
+    Test,
+    /// Prompts of the training split that lie beyond those of every run: what settings are chosen on.
+    Validation,
+}
+
+impl HeldOut {
+    /// Held-out prompt i.
+    pub fn prompt(self, task: &dyn Task, i: u64) -> Prompt {
+        match self {
+            HeldOut::Test => task.prompt(Split::Test, i),
+            // Seeds lie below 2^32, the prompts of a seed begin at seed · 2^32.
+            HeldOut::Validation => task.prompt(Split::Train, (1 << 63) + i),
+        }
+    }
 }
 
 /// All that decides a run's result. Its hash is in the run's name.
@@ -149,7 +173,8 @@ impl Run {
         let look = |trainer: &Trainer, pending: &mut Pending| -> Result<f64> {
             let policy = trainer.policy.frozen()?;
             let (step, spent) = (trainer.step_count(), trainer.spent());
-            let evaluation = evaluate(task, &policy, &reference, config.evaluation_prompts, *seed, step, spent)?;
+            let held_out = (config.evaluate_on, config.evaluation_prompts);
+            let evaluation = evaluate(task, &policy, &reference, held_out, *seed, step, spent)?;
             let kl = evaluation.row.kl;
             pending.evaluations.push(evaluation.row);
             pending.samples.extend(evaluation.samples);

@@ -1,0 +1,187 @@
+//! What methods are charged, when runs end, and the search for settings.
+
+use std::path::Path;
+
+use qstar::experiment::{Plan, Preset, Search, World};
+use qstar::method::{DPO, GRPO, Method, ON_POLICY, QSTAR, REINFORCE, REJECTION, SFT, Source};
+use qstar::mixture::Rule;
+use qstar::progress::Progress;
+use qstar::record::{Kind, StepRow};
+use qstar::target::BestOfN;
+use qstar::tasks::Split;
+use qstar::train::{Budget, HeldOut, Run, RunConfig, RunSpec, StepConfig, Trainer};
+
+fn world() -> World {
+    World::micro(&Path::new(env!("CARGO_MANIFEST_DIR")).join("data")).unwrap()
+}
+
+fn config() -> RunConfig {
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("data");
+    let run = Preset::load(&data, "smoke").unwrap().micro.run;
+    RunConfig { evaluation_prompts: 10, ..run }
+}
+
+const STEP: StepConfig = StepConfig { prompts: 5, responses: 2, microbatches: 5, ..plain() };
+
+const fn plain() -> StepConfig {
+    StepConfig {
+        prompts: 0,
+        responses: 0,
+        microbatches: 0,
+        learning_rate: 1e-4,
+        warmup_steps: 1,
+        schedule: qstar::train::Schedule::Constant,
+        kl_coefficient: 0.02,
+        kl_control: qstar::train::KlControl::Fixed,
+        max_gradient_norm: 1.0,
+        shaping: qstar::train::Shaping { length_penalty: 0.0, cut_penalty: 0.0, normalize: false, clip: None },
+    }
+}
+
+/// One step of a method, and the tokens that its sequences give a model to read.
+fn step(world: &World, method: &Method) -> (StepRow, f64) {
+    let reference = world.models.initial.frozen().unwrap();
+    let target = Some(&*world.models.target);
+    let mut trainer =
+        Trainer::new(&*world.task, method.clone(), STEP, 0, &world.models.initial, &reference, target).unwrap();
+    let batch = trainer.draw().unwrap();
+    let read = |sample: usize| {
+        let sample = &batch.samples[sample];
+        (batch.prompts[sample.prompt].tokens.len() + sample.tokens.len() - 1) as f64
+    };
+    let tokens = (0..batch.samples.len()).map(read).sum();
+    (trainer.update(&batch).unwrap(), tokens)
+}
+
+#[test]
+fn samples_and_rewards_are_charged_as_defined() {
+    let world = world();
+    let best = BestOfN { n: 6, beta: 0.1, rule: Rule::Q_STAR };
+    let best_of_n = Method { name: "best_of_n".into(), source: Source::Picked(best), ..QSTAR };
+    for (method, samples, rewards, learned) in [
+        (&REINFORCE, 10, 10, Some(10)),
+        (&ON_POLICY, 10, 10, Some(10)),
+        (&QSTAR, 10, 10, Some(10)),
+        (&SFT, 10, 0, Some(10)),
+        // Five pairs.
+        (&DPO, 10, 0, Some(10)),
+        // Accepted or not.
+        (&REJECTION, 10, 10, None),
+        // Six draws a prompt, of which two are picked.
+        (&best_of_n, 30, 30, Some(10)),
+    ] {
+        let (row, _) = step(&world, method);
+        assert_eq!((row.samples, row.reward_calls), (samples, rewards), "{}", method.name);
+        match learned {
+            Some(learned) => assert_eq!(row.learned, learned, "{}", method.name),
+            None => assert_eq!(row.acceptance, Some(row.learned as f64 / 10.0)),
+        }
+    }
+}
+
+#[test]
+fn flops_are_two_a_parameter_and_token_forward_and_four_back() {
+    let world = world();
+    let parameters = world.models.initial.params.count() as f64;
+    // Drawing, π_init, the update; PPO also reads the values once and updates four times; q* draws with two models. A prompt
+    // is read once for all its responses.
+    for (method, drawing, forward, backward) in [
+        (REINFORCE, 1.0, 2.0, 1.0),
+        (GRPO, 1.0, 2.0, 1.0),
+        (ON_POLICY, 1.0, 6.0, 4.0),
+        (QSTAR, 2.0, 2.0, 1.0),
+        (SFT, 1.0, 1.0, 1.0),
+    ] {
+        let (row, tokens) = step(&world, &method);
+        let prompts: usize = (0..5).map(|i| world.task.prompt(Split::Train, i).tokens.len()).sum();
+        let drawn = tokens - prompts as f64;
+        let expected = 2.0 * parameters * (drawing * drawn + forward * tokens);
+        assert!(
+            (row.flops_forward / expected - 1.0).abs() < 1e-12,
+            "{}: {} {expected}",
+            method.name,
+            row.flops_forward
+        );
+        let expected = 4.0 * parameters * backward * tokens;
+        assert!((row.flops_backward / expected - 1.0).abs() < 1e-12, "{}", method.name);
+    }
+}
+
+fn run(world: &World, method: Method, config: RunConfig, runs: &Path) -> (i64, String) {
+    let spec = RunSpec::new(&*world.task, method, 0, config, &world.models).unwrap();
+    let run = Run::new(runs, spec).unwrap();
+    run.train(&*world.task, &world.models, &Progress::new("budget", 1)).unwrap();
+    let done: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(run.folder.file("done.json")).unwrap()).unwrap();
+    let steps = run.folder.rows(Kind::Steps).unwrap().height() as i64;
+    let last = run.folder.rows(Kind::Evaluations).unwrap().column("step").unwrap().i64().unwrap().last();
+    assert_eq!(last, Some(steps), "the end is evaluated");
+    assert_eq!(done["steps"], steps);
+    (steps, done["end"].as_str().unwrap().to_string())
+}
+
+#[test]
+fn a_run_ends_with_the_step_that_reaches_its_budget() {
+    let (world, runs) = (world(), tempfile::tempdir().unwrap());
+    // 64 samples a step, of at most 6 steps.
+    for (method, budget, steps, end) in [
+        (REINFORCE, Budget::Samples(128), 2, "budget"),
+        (REINFORCE, Budget::Samples(129), 3, "budget"),
+        (REINFORCE, Budget::RewardCalls(64), 1, "budget"),
+        (SFT, Budget::RewardCalls(64), 6, "steps"),
+        (REINFORCE, Budget::Flops(1.0), 1, "budget"),
+        (REINFORCE, Budget::Seconds(1e-9), 1, "budget"),
+        (REINFORCE, Budget::Samples(1_000_000), 6, "steps"),
+    ] {
+        let config = RunConfig { budget: Some(budget), ..config() };
+        assert_eq!(run(&world, method, config, runs.path()), (steps, end.to_string()), "{budget}");
+    }
+    let config = RunConfig { max_kl: Some(1e-9), evaluate_every: 2, ..config() };
+    assert_eq!(run(&world, REINFORCE, config, runs.path()), (2, "kl".to_string()));
+}
+
+#[test]
+fn a_search_tries_the_common_setting_first_and_names_the_best() {
+    let (world, runs) = (world(), tempfile::tempdir().unwrap());
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("data");
+    let mut size = Preset::load(&data, "smoke").unwrap().micro;
+    size.run = RunConfig { steps: 2, evaluation_prompts: 20, ..size.run };
+    let common = size.run.step;
+    let mut plan = Plan { world, methods: vec![QSTAR, DPO], tuned: vec![], size, runs: runs.path().to_path_buf() };
+    let search = Search { trials: 3, ..Search::default() };
+    let trials = search.run(&plan).unwrap();
+    let frame = trials.frame().unwrap();
+    assert_eq!(frame.height(), 6);
+    let column = |name: &str| -> Vec<Option<f64>> { frame.column(name).unwrap().f64().unwrap().iter().collect() };
+    let rates = column("learning_rate");
+    assert_eq!([rates[0], rates[3]], [Some(common.learning_rate); 2]);
+    assert_eq!(rates[1], rates[4], "the same draws for every method");
+    assert!(rates[1] != rates[2] && rates[1].unwrap() >= 1e-4 && rates[1].unwrap() <= 3e-3);
+    let (clip, beta) = (column("clip"), column("beta"));
+    assert!(clip[0] == Some(10.0) && clip[1] != clip[0] && clip[4].is_none() && beta[1].is_none());
+    assert!(beta[3] == Some(0.1) && beta[4] != beta[3]);
+    let best = trials.best();
+    assert_eq!(best.iter().map(|tuned| &*tuned.method.name).collect::<Vec<_>>(), ["qstar_tuned", "dpo_tuned"]);
+    let rewards = column("reward");
+    let flags: Vec<bool> = frame.column("best").unwrap().bool().unwrap().iter().flatten().collect();
+    for (rewards, flags) in rewards.chunks(3).zip(flags.chunks(3)) {
+        let largest = rewards.iter().flatten().copied().fold(f64::MIN, f64::max);
+        let named = flags.iter().position(|best| *best).unwrap();
+        assert_eq!((rewards[named], flags.iter().filter(|best| **best).count()), (Some(largest), 1));
+    }
+    // What is found can be trained beside the common setting.
+    plan.tuned = best;
+    assert_eq!(plan.train().unwrap().methods(), ["qstar", "dpo", "qstar_tuned", "dpo_tuned"]);
+    let bad = Search { clip: [0.5, 0.1], ..search };
+    let error = format!("{:#}", bad.run(&plan).err().unwrap());
+    assert!(error.contains("clip") && error.contains("[0.5, 0.1]"), "{error}");
+}
+
+#[test]
+fn validation_prompts_are_those_of_no_run() {
+    let world = world();
+    let prompt = HeldOut::Validation.prompt(&*world.task, 3);
+    assert_eq!((prompt.split, prompt.index), (Split::Train, (1 << 63) + 3));
+    // The last prompts that a run can come to: seeds end at 20,000.
+    assert!((20_000u64 << 32) + (1 << 40) < 1 << 63);
+}
