@@ -80,6 +80,17 @@ impl Sampler<'_> {
         prompts: &[Vec<u32>],
         k: usize,
     ) -> Result<Vec<Response>> {
+        // Inside the pool, so that its threads are not woken and waited for at every product.
+        rayon::scope(|_| self.draw_in_pool(policy, target, prompts, k))
+    }
+
+    fn draw_in_pool(
+        &self,
+        policy: &Network,
+        target: Option<&Network>,
+        prompts: &[Vec<u32>],
+        k: usize,
+    ) -> Result<Vec<Response>> {
         self.temperature.check()?;
         self.truncation.check()?;
         let policy = (self.proposal != Proposal::Target).then_some(policy);

@@ -153,7 +153,9 @@ impl Run {
         }
         while trainer.step_count() < config.steps {
             let step = trainer.step_count();
-            pending.steps.push(trainer.step().with_context(|| format!("step {step}"))?);
+            // Inside the pool, so that its threads are not woken and waited for at every product.
+            let row = rayon::scope(|_| trainer.step()).with_context(|| format!("step {step}"))?;
+            pending.steps.push(row);
             progress.inc(1);
             let step = trainer.step_count();
             if step.is_multiple_of(config.evaluate_every) || step == config.steps {

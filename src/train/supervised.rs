@@ -34,17 +34,11 @@ pub fn train_supervised(
     let (mut last, mut counted) = (0.0, 0);
     for step in 0..config.steps {
         let examples: Vec<_> = (0..config.batch).map(|i| example((step * config.batch + i) as u64)).collect();
-        let pairs: Vec<_> = examples.iter().map(|(p, r)| (&p[..], &r[..])).collect();
-        let sequences = Sequences::new(&pairs)?;
-        model.set_dropout_batch(step as u64);
-        let log_probs = sequences.log_probs(&model.network, &sequences.hidden(&model.network)?)?;
-        // Per token, so that long demonstrations weigh as they would in pretraining.
-        let loss = maximum_likelihood_loss(&log_probs, sequences.token_count())?;
-        let mut gradient = Gradient::of(&loss, &model.params).with_context(|| format!("{label}, step {step}"))?;
-        gradient.clip(1.0)?;
         let rate = warm_up_and_cosine(step, config.steps, config.warmup_steps, config.learning_rate);
-        optimizer.step(&model.params, &gradient, rate)?;
-        let loss = f64::from(loss.to_scalar::<f32>()?);
+        model.set_dropout_batch(step as u64);
+        // Inside the pool, so that its threads are not woken and waited for at every product.
+        let loss = rayon::scope(|_| one_step(model, &mut optimizer, &examples, rate))
+            .with_context(|| format!("{label}, step {step}"))?;
         if step >= config.steps - config.steps.div_ceil(10) {
             last += loss;
             counted += 1;
@@ -54,4 +48,22 @@ pub fn train_supervised(
     }
     progress.finish();
     Ok(last / counted.max(1) as f64)
+}
+
+/// The mean loss a token before the update.
+fn one_step(
+    model: &LanguageModel,
+    optimizer: &mut AdamW,
+    examples: &[(Vec<u32>, Vec<u32>)],
+    learning_rate: f64,
+) -> Result<f64> {
+    let pairs: Vec<_> = examples.iter().map(|(p, r)| (&p[..], &r[..])).collect();
+    let sequences = Sequences::new(&pairs)?;
+    let log_probs = sequences.log_probs(&model.network, &sequences.hidden(&model.network)?)?;
+    // Per token, so that long demonstrations weigh as they would in pretraining.
+    let loss = maximum_likelihood_loss(&log_probs, sequences.token_count())?;
+    let mut gradient = Gradient::of(&loss, &model.params)?;
+    gradient.clip(1.0)?;
+    optimizer.step(&model.params, &gradient, learning_rate)?;
+    Ok(f64::from(loss.to_scalar::<f32>()?))
 }
