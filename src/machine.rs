@@ -19,6 +19,11 @@ pub fn keep_memory() {
             libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 30);
             libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
             libc::mallopt(libc::M_TOP_PAD, 64 << 20);
+            // Of the heaps that other threads than the first get for their own, none holds a tensor of 64 MB: it is mapped
+            // anew every time. One heap for all does; only many threads wait for each other there.
+            if std::thread::available_parallelism().is_ok_and(|cores| cores.get() <= 8) {
+                libc::mallopt(libc::M_ARENA_MAX, 1);
+            }
         }
     });
 }

@@ -182,6 +182,7 @@ fn validation_prompts_are_those_of_no_run() {
     let world = world();
     let prompt = HeldOut::Validation.prompt(&*world.task, 3);
     assert_eq!((prompt.split, prompt.index), (Split::Train, (1 << 63) + 3));
-    // The last prompts that a run can come to: seeds end at 20,000.
-    assert!((20_000u64 << 32) + (1 << 40) < 1 << 63);
+    // A run's prompts begin at seed · 2^32, and seeds end far before the validation prompts.
+    let spec = |seed| RunSpec::new(&*world.task, REINFORCE, seed, config(), &world.models);
+    assert!(spec(19_999).is_ok() && spec(20_000).is_err());
 }

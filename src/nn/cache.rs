@@ -151,29 +151,47 @@ fn probabilities<T: Real>(q: &[T], keys: &[T], stride: usize, n: usize, scores: 
     }
 }
 
-/// out_s = Σ_i a_i m_is for a transposed `[dim, stride]` matrix m.
+/// out_s = Σ_i a_i m_is for a transposed `[dim, stride]` matrix m; `out` is whole blocks.
 #[inline(always)]
 fn dots<T: Real>(a: &[T], m: &[T], stride: usize, out: &mut [T]) {
-    out.fill(T::ZERO);
-    for (i, &a) in a.iter().enumerate() {
-        add_scaled(a, &m[i * stride..], out);
+    let (fours, ones) = out.as_chunks_mut::<{ 4 * BLOCK }>();
+    let rest = 4 * BLOCK * fours.len();
+    for (j, out) in fours.iter_mut().enumerate() {
+        *out = combine(a, &m[4 * BLOCK * j..], stride);
     }
-}
-
-/// out += a · x, as long as `out` is.
-#[inline(always)]
-fn add_scaled<T: Real>(a: T, x: &[T], out: &mut [T]) {
-    let x = &x[..out.len()];
-    for (out, &x) in out.iter_mut().zip(x) {
-        *out += a * x;
+    for (j, out) in ones.as_chunks_mut::<BLOCK>().0.iter_mut().enumerate() {
+        *out = combine(a, &m[rest + BLOCK * j..], stride);
     }
 }
 
 /// out = Σ_s p_s · row s; rows are `stride` apart.
 #[inline(always)]
 fn mix<T: Real>(p: &[T], rows: &[T], stride: usize, out: &mut [T]) {
-    out.fill(T::ZERO);
-    for (s, &p) in p.iter().enumerate() {
-        add_scaled(p, &rows[s * stride..], out);
+    let (fours, ones) = out.as_chunks_mut::<{ 4 * BLOCK }>();
+    let mut at = 0;
+    for out in fours {
+        *out = combine(p, &rows[at..], stride);
+        at += 4 * BLOCK;
     }
+    let (ones, rest) = ones.as_chunks_mut::<BLOCK>();
+    for out in ones {
+        *out = combine(p, &rows[at..], stride);
+        at += BLOCK;
+    }
+    for (i, out) in rest.iter_mut().enumerate() {
+        *out = combine::<T, 1>(p, &rows[at + i..], stride)[0];
+    }
+}
+
+/// Σ_i a_i · row i, of the first N values of rows that are `stride` apart; the sums stay in registers.
+#[inline(always)]
+fn combine<T: Real, const N: usize>(a: &[T], rows: &[T], stride: usize) -> [T; N] {
+    let mut sums = [T::ZERO; N];
+    for (i, &a) in a.iter().enumerate() {
+        let row = &rows[i * stride..][..N];
+        for n in 0..N {
+            sums[n] += a * row[n];
+        }
+    }
+    sums
 }

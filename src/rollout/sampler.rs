@@ -101,6 +101,17 @@ impl Sampler<'_> {
         prompts: &[Vec<u32>],
         k: usize,
     ) -> Result<Rollout> {
+        // Inside the pool, so that its threads are not woken and waited for at every product.
+        rayon::scope(|_| self.rollout_in_pool(policy, target, prompts, k))
+    }
+
+    fn rollout_in_pool(
+        &self,
+        policy: &Network,
+        target: Option<&dyn Target>,
+        prompts: &[Vec<u32>],
+        k: usize,
+    ) -> Result<Rollout> {
         self.temperature.check()?;
         self.truncation.check()?;
         let policy = (self.proposal != Proposal::Target).then_some(policy);

@@ -206,11 +206,16 @@ pub fn sum<T: Real, const S: usize>(slices: [&[T]; S], f: impl Fn([T; S]) -> T) 
     let (blocks, rests) = in_blocks(slices);
     for i in 0..blocks[0].len() {
         let block = blocks.map(|blocks| &blocks[i]);
-        for (lane, sum) in lanes.iter_mut().enumerate() {
-            *sum += f(block.map(|values| values[lane]));
+        // Loops with one purpose each: the compiler makes vectors of them.
+        let mut terms = [T::ZERO; LANES];
+        for lane in 0..LANES {
+            terms[lane] = f(block.map(|values| values[lane]));
+        }
+        for (sum, term) in lanes.iter_mut().zip(terms) {
+            *sum += term;
         }
     }
-    let mut total = halve(lanes);
+    let mut total = halve(lanes, |a, b| a + b);
     for i in 0..rests[0].len() {
         total += f(rests.map(|rest| rest[i]));
     }
@@ -224,7 +229,6 @@ pub fn two_sums<T: Real, const S: usize>(slices: [&[T]; S], f: impl Fn([T; S]) -
     let (blocks, rests) = in_blocks(slices);
     for i in 0..blocks[0].len() {
         let block = blocks.map(|blocks| &blocks[i]);
-        // Loops with one purpose each: the compiler makes vectors of them.
         let (mut a, mut b) = ([T::ZERO; LANES], [T::ZERO; LANES]);
         for lane in 0..LANES {
             (a[lane], b[lane]) = f(block.map(|values| values[lane]));
@@ -236,7 +240,7 @@ pub fn two_sums<T: Real, const S: usize>(slices: [&[T]; S], f: impl Fn([T; S]) -
             *sum += b;
         }
     }
-    let (mut first, mut second) = (halve(first), halve(second));
+    let (mut first, mut second) = (halve(first, |a, b| a + b), halve(second, |a, b| a + b));
     for i in 0..rests[0].len() {
         let (a, b) = f(rests.map(|rest| rest[i]));
         first += a;
@@ -254,13 +258,13 @@ fn in_blocks<T, const S: usize>(slices: [&[T]; S]) -> ([&[[T; LANES]]; S], [&[T]
     (slices.map(|slice| slice.as_chunks().0), slices.map(|slice| slice.as_chunks::<LANES>().1))
 }
 
-/// The sum of all lanes, by halves: a few vector additions instead of a chain of scalar ones.
+/// All lanes joined, by halves: a few vector operations instead of a chain of scalar ones.
 #[inline(always)]
-fn halve<T: Real>(mut lanes: [T; LANES]) -> T {
+fn halve<T: Real>(mut lanes: [T; LANES], join: impl Fn(T, T) -> T) -> T {
     let mut width = LANES / 2;
     while width > 0 {
         for i in 0..width {
-            lanes[i] += lanes[i + width];
+            lanes[i] = join(lanes[i], lanes[i + width]);
         }
         width /= 2;
     }
@@ -278,18 +282,19 @@ pub fn dot<T: Real>(a: &[T], b: &[T]) -> T {
 #[inline(always)]
 pub fn max<T: Real>(x: &[T]) -> T {
     let mut lanes = [T::NEG_INFINITY; LANES];
-    let chunks = x.chunks_exact(LANES);
-    let rest = chunks.remainder();
+    let (chunks, rest) = x.as_chunks::<LANES>();
     for chunk in chunks {
         for (m, &v) in lanes.iter_mut().zip(chunk) {
-            *m = if v > *m { v } else { *m };
+            *m = larger(*m, v);
         }
     }
-    let mut m = T::NEG_INFINITY;
-    for &v in lanes.iter().chain(rest) {
-        m = if v > m { v } else { m };
-    }
-    m
+    rest.iter().fold(halve(lanes, larger), |m, &v| larger(m, v))
+}
+
+/// The larger of two; the first where the second is not a number.
+#[inline(always)]
+fn larger<T: Real>(a: T, b: T) -> T {
+    if b > a { b } else { a }
 }
 
 #[cfg(test)]

@@ -188,7 +188,8 @@ impl Run {
                 break end;
             }
             let step = trainer.step_count();
-            let row = trainer.step().with_context(|| format!("step {step}"))?;
+            // Inside the pool, so that its threads are not woken and waited for at every product.
+            let row = rayon::scope(|_| trainer.step()).with_context(|| format!("step {step}"))?;
             if row.starved && !warned {
                 warned = true;
                 println!("{} starves at step {step}: {}", self.spec.name()?, starvation(&row));

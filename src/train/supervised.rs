@@ -35,18 +35,11 @@ pub fn train_supervised(
     let (mut last, mut counted) = (0.0, 0);
     for step in 0..config.steps {
         let examples: Vec<_> = (0..config.batch).map(|i| example((step * config.batch + i) as u64)).collect();
-        let pairs: Vec<_> = examples.iter().map(|(p, r)| (&p[..], &r[..])).collect();
-        let sequences = Sequences::new(&pairs)?;
-        model.set_dropout_batch(step as u64);
-        let log_probs = sequences.log_probs(&model.network, &sequences.hidden(&model.network)?)?;
-        // Per token, so that long demonstrations weigh as they would in pretraining.
-        let loss = maximum_likelihood_loss(&numbers(&log_probs)?, sequences.token_count() as f64);
-        let through = loss.through(&log_probs)?;
-        let mut gradient = Gradient::of(&through, &model.params).with_context(|| format!("{label}, step {step}"))?;
-        gradient.clip(1.0)?;
         let rate = schedule.rate(step as u64, config.warmup_steps as u64, config.learning_rate);
-        optimizer.step(&model.params, &gradient, rate)?;
-        let loss = loss.value;
+        model.set_dropout_batch(step as u64);
+        // Inside the pool, so that its threads are not woken and waited for at every product.
+        let loss = rayon::scope(|_| one_step(model, &mut optimizer, &examples, rate))
+            .with_context(|| format!("{label}, step {step}"))?;
         if step >= config.steps - config.steps.div_ceil(10) {
             last += loss;
             counted += 1;
@@ -56,4 +49,22 @@ pub fn train_supervised(
     }
     progress.finish();
     Ok(last / counted.max(1) as f64)
+}
+
+/// The mean loss a token before the update.
+fn one_step(
+    model: &LanguageModel,
+    optimizer: &mut AdamW,
+    examples: &[(Vec<u32>, Vec<u32>)],
+    learning_rate: f64,
+) -> Result<f64> {
+    let pairs: Vec<_> = examples.iter().map(|(p, r)| (&p[..], &r[..])).collect();
+    let sequences = Sequences::new(&pairs)?;
+    let log_probs = sequences.log_probs(&model.network, &sequences.hidden(&model.network)?)?;
+    // Per token, so that long demonstrations weigh as they would in pretraining.
+    let loss = maximum_likelihood_loss(&numbers(&log_probs)?, sequences.token_count() as f64);
+    let mut gradient = Gradient::of(&loss.through(&log_probs)?, &model.params)?;
+    gradient.clip(1.0)?;
+    optimizer.step(&model.params, &gradient, learning_rate)?;
+    Ok(loss.value)
 }
