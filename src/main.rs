@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
 use qstar::experiment::{Preset, World};
-use qstar::method::Method;
+use qstar::method::{ALL as METHODS, Method};
 use qstar::notebook::{self, Project, Reproduction};
 use qstar::progress::Progress;
 use qstar::record;
@@ -87,8 +87,7 @@ struct Train {
     #[arg(long, default_value = "micro")]
     task: String,
 
-    /// The method: reinforce, on_policy, sft or qstar
-    #[arg(long, default_value = "qstar")]
+    #[arg(long, default_value = "qstar", help = format!("The method: {}", METHODS.map(|method| method.name).join(", ")))]
     method: String,
 
     /// The seed of prompts and draws
