@@ -1,13 +1,18 @@
-//! Plans of experiments: which task, methods and seeds, at which scale; and the frames of the derivation.
+//! Plans of experiments: which task, methods and seeds, at which scale; targets, and the remedies against their cost;
+//! the frames of the derivation.
 
 pub mod derivation;
 mod folders;
 mod plan;
 mod preset;
+pub mod remedies;
 pub mod report;
+mod targets;
 mod world;
 
 pub use folders::Folders;
 pub use plan::{Plan, Results};
 pub use preset::{Preset, Size};
+pub use remedies::{DraftRow, RemedyRow};
+pub use targets::{HELD_OUT_PAIRS, LearnedReward, TargetRow, measure_targets};
 pub use world::{Made, World, make_micro};
