@@ -47,7 +47,8 @@ record! {
         pub log_ess_t: f64,
         pub log_ess_t_draft: f64,
         pub log_ess_t_shift: f64,
-        /// For a context, prompts included: floating-point operations and rewards.
+        /// For a context, prompts included: floating-point operations, and the rewards that the target asks for, those that
+        /// it knew from before as well.
         pub flops: f64,
         pub flops_draft: f64,
         pub reward_calls: f64,
@@ -154,7 +155,7 @@ pub fn approximation(world: &World, target: &dyn Target, draft: &dyn Target, pro
         log_ess_t_shift,
         flops: t.cost.forward_flops / n,
         flops_draft: s.cost.forward_flops / n,
-        reward_calls: t.cost.reward_calls as f64 / n,
+        reward_calls: (t.cost.reward_calls + t.cost.reward_hits) as f64 / n,
     })
 }
 
