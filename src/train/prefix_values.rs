@@ -31,14 +31,27 @@ pub struct PrefixTraining {
     pub batch: usize,
     pub learning_rate: f64,
     pub warmup_steps: usize,
+    /// AdamW's. V is asked for every token of the vocabulary, and learned where π_ref goes: what keeps it small elsewhere is
+    /// this.
+    pub weight_decay: f64,
     /// Decides the prompts, the responses and the order of the tokens.
     pub seed: u64,
 }
 
 impl Default for PrefixTraining {
-    /// That of the embedded world.
+    /// That of the embedded world. The decay is the one of 0, 0.3, 1, 3 with the largest explained variance on the held-out
+    /// prompts; without one the values of unlikely tokens mislead the target from β = 0.1 down.
     fn default() -> Self {
-        Self { prompts: 1024, responses: 8, steps: 600, batch: 1024, learning_rate: 1e-2, warmup_steps: 20, seed: 0 }
+        Self {
+            prompts: 8192,
+            responses: 1,
+            steps: 600,
+            batch: 1024,
+            learning_rate: 1e-2,
+            warmup_steps: 20,
+            weight_decay: 3.0,
+            seed: 0,
+        }
     }
 }
 
@@ -101,7 +114,8 @@ pub fn train_prefix_values(
     let held_out = Tokens::read(&network, &prompts, &held_out)?;
     spent.forward_flops += 2.0 * network.parameters() as f64 * (learned.read + held_out.read) as f64;
     let values = PrefixValues::constant(reference, mean(&learned.rewards))?;
-    let mut optimizer = AdamW::new(&values.params, AdamWConfig::default())?;
+    let mut optimizer =
+        AdamW::new(&values.params, AdamWConfig { weight_decay: config.weight_decay, ..Default::default() })?;
     let schedule = Schedule::Cosine { steps: config.steps as u64 };
     let progress = Progress::new(label, config.steps as u64);
     let mut rows = Vec::with_capacity(config.steps);

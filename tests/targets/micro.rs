@@ -146,7 +146,7 @@ fn targets_are_worth_more_than_where_they_come_from() {
         assert!(means(&rows[rows.len() - 50..]) < means(&rows[..50]) && values.held_out_explained_variance > 0.0);
         spent.push((format!("prefix_scorer, {which}"), values.spent));
         // The learned reward is in nats of preference already: exp(r) are its odds.
-        for beta in if which == "true" { [0.3, 0.1, 0.03] } else { [2.0, 1.0, 0.3] } {
+        for beta in if which == "true" { [0.3, 0.1, 0.05] } else { [2.0, 1.0, 0.5] } {
             let target = PrefixScorer::new(initial, &values.values, beta).unwrap();
             named.push((format!("prefix_scorer, {which}, β {beta}"), Box::new(target)));
         }

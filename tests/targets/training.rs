@@ -71,6 +71,7 @@ const TRAINING: PrefixTraining = PrefixTraining {
     batch: 512,
     learning_rate: 2e-2,
     warmup_steps: 20,
+    weight_decay: 0.0,
     seed: 1,
 };
 
