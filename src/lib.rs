@@ -16,10 +16,10 @@
 //! - [`method`]: the methods, their weights, one file an objective
 //! - [`metrics`], [`record`]: statistics; rows, frames, the folder of a run
 //! - [`reward`]: preference pairs, the Bradley-Terry model, its calibration
-//! - [`train`]: a step, a run, supervised training, training of reward models
+//! - [`train`]: a step, a run, supervised training, training of reward models and of targets
 //! - [`plot`]: one function a figure
 //! - [`notebook`]: the kernel's set-up, running notebooks
-//! - [`experiment`]: worlds, plans, presets, tables
+//! - [`experiment`]: worlds, plans, presets, tables, remedies
 //! - [`prelude`]: all that a notebook's cell sees
 
 pub mod display;

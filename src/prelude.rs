@@ -9,7 +9,8 @@ pub use polars::prelude::{Column, DataFrame};
 pub use crate::display::{Html, Show};
 pub use crate::experiment::exact::{Estimate, Setting, Tabular, TabularProposal, Tree};
 pub use crate::experiment::{
-    Folders, Plan, Preset, Results, Search, Size, Trials, Tuned, World, derivation, exact, report,
+    DraftRow, Folders, LearnedReward, Plan, Preset, RemedyRow, Results, Search, Size, TargetRow, Trials, Tuned, World,
+    derivation, exact, measure_targets, remedies, report,
 };
 pub use crate::method::{
     ALL as METHODS, Advantage, Aggregate, Bound, DPO, Dpo, ENTROPY, ESS_BALANCE, GRPO, KlEstimator, Level, Method,
@@ -31,10 +32,15 @@ pub use crate::reward::{
     CalibrationRow, Preference, PreferenceEvaluation, Preferences, RewardEvaluationRow, evaluate_preferences,
 };
 pub use crate::rollout::{Draw, Proposal, Response, Rollout, Sampler, StopStrings};
-pub use crate::target::{BestOfN, Cost, Expert, Target};
+pub use crate::target::{
+    Along, Base, BestOfN, Caching, Cost, Expert, PrefixScorer, PrefixValues, RewardSoftmax, SequenceReward,
+    SoftmaxConfig, Target, log_probs_along,
+};
 pub use crate::tasks::micro::MicroWorld;
 pub use crate::tasks::{Prompt, Quality, Split, Task};
 pub use crate::train::{
-    Batch as TrainingBatch, BradleyTerry, Budget, KlControl, Models, RewardStepRow, Run, RunConfig, RunSpec, Schedule,
-    Shaping, Spent, StepConfig, Supervised, Trainer, train_reward_model, train_supervised,
+    Batch as TrainingBatch, BradleyTerry, Budget, Conditional, Distillation, DistillationStepRow, Distilled, Keep,
+    KlControl, Models, PrefixStepRow, PrefixTraining, RewardStepRow, Run, RunConfig, RunSpec, Schedule, Shaping, Spent,
+    StepConfig, Supervised, TrainedConditional, TrainedValues, Trainer, TrainingReward, distill, train_conditional,
+    train_prefix_values, train_reward_model, train_supervised,
 };

@@ -22,6 +22,7 @@ pub enum Purpose {
     Accept = 10,
     Pick = 11,
     Search = 12,
+    TargetTraining = 13,
     Derivation = 20,
     Exact = 21,
 }

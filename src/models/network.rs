@@ -116,6 +116,12 @@ impl Network {
         Self { tokens, positions, blocks, norm, head, heads, linears, parameters, max_positions, trained, recompute }
     }
 
+    /// The same layers below another map from hidden states to logits. The layers are shared; a table that a tied head
+    /// shares with the embedding stays as it is. What is counted as parameters stays, too: the old head's are the new one's.
+    pub(crate) fn with_head(self, head: Linear) -> Self {
+        Self { head, ..self }
+    }
+
     /// Where the model lies.
     pub fn device(&self) -> &Device {
         self.tokens.device()

@@ -8,20 +8,26 @@ use crate::models::{Decoder, LanguageModel, Network};
 /// A language model as target. One forward pass a token.
 pub struct Expert {
     network: Network,
-    digest: String,
+    identity: String,
 }
 
 impl Expert {
     /// Shares the model's memory: a model that is trained on takes the target with it, but not its
     /// [`identity`](Target::identity).
     pub fn new(model: &LanguageModel) -> Result<Self> {
-        Ok(Self { network: model.frozen()?, digest: model.digest()? })
+        Self::named("expert", model)
+    }
+
+    /// The same under another kind's name, which begins its identity: `conditional` for a policy that was trained on the
+    /// best of its own responses, `draft` for one that stands for a dearer target.
+    pub fn named(kind: &str, model: &LanguageModel) -> Result<Self> {
+        Ok(Self { network: model.frozen()?, identity: format!("{kind} {}", model.digest()?) })
     }
 }
 
 impl Target for Expert {
     fn identity(&self) -> String {
-        format!("expert {}", self.digest)
+        self.identity.clone()
     }
 
     fn max_positions(&self) -> usize {

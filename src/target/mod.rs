@@ -2,18 +2,36 @@
 //!
 //! A target gives next-token logits for rows that grow a token a time, as a language model does. [`BestOfN`] is one over
 //! whole responses.
+//!
+//! | target | π_t(z) after a prefix | made from | cost of a token |
+//! |---|---|---|---|
+//! | [`Expert`] | a second model's | demonstrations, preferences | 1 forward |
+//! | [`PrefixScorer`] | ∝ π_ref(z) exp(V(prefix·z)/β) | rewards of π_ref's responses | 1 forward |
+//! | [`RewardSoftmax`] | ∝ base(z) exp(r(prefix·z)/β) | a reward model | 1 forward, k reward calls |
+//! | `conditional`, an [`Expert`] | π_ref after training on its best responses | rewards of π_ref's responses | 1 forward |
+//!
+//! What trains them stands in [`train`](crate::train).
 
+mod along;
 mod best_of_n;
 mod cost;
 mod expert;
+mod prefix_scorer;
+mod reward_cache;
+mod reward_softmax;
+mod sequence_reward;
 
 use anyhow::Result;
 
 use crate::models::Decoder;
 
+pub use along::{Along, log_probs_along};
 pub use best_of_n::{BestOfN, Picks};
 pub use cost::Cost;
 pub use expert::Expert;
+pub use prefix_scorer::{PrefixScorer, PrefixValues};
+pub use reward_softmax::{Base, Caching, RewardSoftmax, SoftmaxConfig};
+pub use sequence_reward::SequenceReward;
 
 /// π_t: next-token distributions for a batch of contexts.
 pub trait Target: Send + Sync {

@@ -1,13 +1,18 @@
-//! Training: one step, whole runs, the supervised training that checkpoints come from, and that of reward models.
+//! Training: one step, whole runs, the supervised training that checkpoints come from, that of reward models, and those of
+//! targets.
 
 mod adamw;
 mod batch;
 mod bradley_terry;
 mod budget;
 mod checkpoint;
+mod conditional;
 mod diagnostics;
+mod distill;
+mod drawn;
 mod evaluate;
 mod gradient;
+mod prefix_values;
 mod run;
 mod schedule;
 mod sequences;
@@ -20,8 +25,12 @@ pub use adamw::{AdamW, AdamWConfig};
 pub use batch::{Batch, Learned, Sample};
 pub use bradley_terry::{BradleyTerry, RewardStepRow, train_reward_model};
 pub use budget::{Budget, Spent};
+pub use conditional::{Conditional, Keep, TrainedConditional, train_conditional};
+pub use distill::{Distillation, DistillationStepRow, Distilled, distill};
+pub use drawn::TrainingReward;
 pub use evaluate::{Evaluation, evaluate};
 pub use gradient::Gradient;
+pub use prefix_values::{PrefixStepRow, PrefixTraining, TrainedValues, train_prefix_values};
 pub use run::{ALGORITHM, HeldOut, Models, Run, RunConfig, RunSpec};
 pub use schedule::Schedule;
 pub use sequences::{Sequences, numbers};
