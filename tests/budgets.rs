@@ -141,6 +141,30 @@ fn a_run_ends_with_the_step_that_reaches_its_budget() {
 }
 
 #[test]
+fn the_best_policy_is_kept_and_patience_ends_a_run() {
+    let (world, runs) = (world(), tempfile::tempdir().unwrap());
+    // A rate that ruins the policy: after the first evaluations none is the best.
+    let step = StepConfig { learning_rate: 0.03, warmup_steps: 1, ..config().step };
+    let config = RunConfig { evaluate_every: 1, patience: Some(2), keep_best: true, step, steps: 6, ..config() };
+    let spec = RunSpec::new(&*world.task, SFT, 0, config, &world.models).unwrap();
+    let run = Run::new(runs.path(), spec).unwrap();
+    assert!(run.trained(&world.models.initial).is_err(), "it is not done");
+    run.train(&*world.task, &world.models, &Progress::new("best", 1)).unwrap();
+    let done = std::fs::read_to_string(run.folder.file("done.json")).unwrap();
+    assert!(done.contains("patience"), "{done}");
+    let rewards = run.folder.rows(Kind::Evaluations).unwrap().column("reward").unwrap().f64().unwrap().to_vec();
+    let rewards: Vec<f64> = rewards.into_iter().flatten().collect();
+    let best = rewards.iter().copied().fold(f64::MIN, f64::max);
+    let at = rewards.iter().position(|reward| *reward == best).unwrap();
+    assert_eq!(rewards.len(), at + 3, "two evaluations after the best: {rewards:?}");
+    let digest = |model: qstar::models::LanguageModel| model.digest().unwrap();
+    let (last, kept) =
+        (digest(run.trained(&world.models.initial).unwrap()), digest(run.best(&world.models.initial).unwrap()));
+    assert!(done.contains(&last) && last != kept);
+    assert_eq!(at == 0, kept == world.models.initial.digest().unwrap());
+}
+
+#[test]
 fn a_search_tries_the_common_setting_first_and_names_the_best() {
     let (world, runs) = (world(), tempfile::tempdir().unwrap());
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("data");

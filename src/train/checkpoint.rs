@@ -7,10 +7,12 @@ use candle_core::{Device, Tensor};
 
 use super::Trainer;
 use super::step::State;
+use crate::models::LanguageModel;
 use crate::record::RunFolder;
 
-/// The file's name in the run's folder.
-const FILE: &str = "checkpoint.safetensors";
+/// The names of the files in the run's folder: of the last state, and of the best policy.
+pub(super) const FILE: &str = "checkpoint.safetensors";
+pub(super) const BEST: &str = "best.safetensors";
 
 /// The tensor of what a trainer carries besides variables and optimizer.
 const STATE: &str = "state";
@@ -48,4 +50,20 @@ pub(super) fn restore(folder: &RunFolder, trainer: &mut Trainer) -> Result<bool>
         format!("{}: not a checkpoint of this run; remove the file to start the run anew", path.display())
     })?;
     Ok(true)
+}
+
+/// Writes the variables of a policy as the best one.
+pub(super) fn save_best(folder: &RunFolder, policy: &LanguageModel) -> Result<()> {
+    folder.write(BEST, |file| Ok(file.write_all(&safetensors::serialize(&policy.params.tensors(), None)?)?))
+}
+
+/// A copy of `initial` with the variables of a file of the run.
+pub(super) fn policy(folder: &RunFolder, initial: &LanguageModel, file: &str) -> Result<LanguageModel> {
+    let path = folder.file(file);
+    let policy = initial.copy()?;
+    candle_core::safetensors::load(&path, &Device::Cpu)
+        .map_err(anyhow::Error::from)
+        .and_then(|tensors| policy.params.assign(&tensors))
+        .with_context(|| format!("{}: not the policy of a run that began with this model", path.display()))?;
+    Ok(policy)
 }

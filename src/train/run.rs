@@ -6,6 +6,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use polars::prelude::DataFrame;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -31,6 +32,13 @@ pub struct RunConfig {
     /// The held-out KL(π_θ‖π_init) of a response, in nats, above which an evaluation ends the run.
     #[serde(default)]
     pub max_kl: Option<f64>,
+    /// So many evaluations without a new best held-out reward end the run.
+    #[serde(default)]
+    pub patience: Option<usize>,
+    /// Whether the policy of the best held-out reward is kept beside the last one. Chosen on the prompts that it is measured
+    /// on, its reward there is too high: choose on `HeldOut::Validation`, or measure it on others.
+    #[serde(default)]
+    pub keep_best: bool,
     /// Steps between evaluations; there is one before the first step and one after the last.
     pub evaluate_every: u64,
     /// Held-out prompts.
@@ -170,21 +178,27 @@ impl Run {
         self.folder.remove_parts_after(trainer.step_count())?;
         progress.inc(trainer.step_count());
         let mut pending = Pending::default();
-        let look = |trainer: &Trainer, pending: &mut Pending| -> Result<f64> {
+        let look = |trainer: &Trainer, pending: &mut Pending, looks: &mut Looks| -> Result<()> {
             let policy = trainer.policy.frozen()?;
             let (step, spent) = (trainer.step_count(), trainer.spent());
             let held_out = (config.evaluate_on, config.evaluation_prompts);
             let evaluation = evaluate(task, &policy, &reference, held_out, *seed, step, spent)?;
-            let kl = evaluation.row.kl;
+            if looks.add(evaluation.row.reward, evaluation.row.kl) && config.keep_best {
+                checkpoint::save_best(&self.folder, &trainer.policy)?;
+            }
             pending.evaluations.push(evaluation.row);
             pending.samples.extend(evaluation.samples);
-            Ok(kl)
+            Ok(())
         };
         let mut from = trainer.step_count();
-        let mut kl = if from == 0 { look(&trainer, &mut pending)? } else { self.last_kl()? };
+        let mut looks = Looks::default();
+        match from {
+            0 => look(&trainer, &mut pending, &mut looks)?,
+            _ => looks = Looks::of(&self.folder.rows(Kind::Evaluations)?)?,
+        }
         let mut warned = false;
         let end = loop {
-            if let Some(end) = self.end(&trainer, kl) {
+            if let Some(end) = self.end(&trainer, &looks) {
                 break end;
             }
             let step = trainer.step_count();
@@ -197,11 +211,11 @@ impl Run {
             pending.steps.push(row);
             progress.inc(1);
             let step = trainer.step_count();
-            let spent = self.end(&trainer, kl).is_some();
+            let spent = self.end(&trainer, &looks).is_some();
             if step.is_multiple_of(config.evaluate_every) || spent {
-                kl = look(&trainer, &mut pending)?;
+                look(&trainer, &mut pending, &mut looks)?;
             }
-            if step.is_multiple_of(config.checkpoint_every) || self.end(&trainer, kl).is_some() {
+            if step.is_multiple_of(config.checkpoint_every) || self.end(&trainer, &looks).is_some() {
                 pending.flush(&self.folder, from, step)?;
                 checkpoint::save(&self.folder, &trainer)?;
                 from = step;
@@ -216,22 +230,68 @@ impl Run {
         self.folder.write_text(DONE, &(done.to_string() + "\n"))
     }
 
-    /// Why the run ends here, if it does; `kl` is that of the last evaluation.
-    fn end(&self, trainer: &Trainer, kl: f64) -> Option<&'static str> {
-        let RunConfig { steps, budget, max_kl, .. } = self.spec.config;
+    /// Why the run ends here, if it does.
+    fn end(&self, trainer: &Trainer, looks: &Looks) -> Option<&'static str> {
+        let RunConfig { steps, budget, max_kl, patience, .. } = self.spec.config;
         if trainer.step_count() >= steps {
             Some("steps")
         } else if budget.is_some_and(|budget| budget.is_spent(trainer.spent())) {
             Some("budget")
+        } else if max_kl.is_some_and(|most| looks.kl > most) {
+            Some("kl")
         } else {
-            max_kl.is_some_and(|most| kl > most).then_some("kl")
+            patience.is_some_and(|most| looks.since_best >= most).then_some("patience")
         }
     }
 
-    /// The divergence that the last evaluation found: a run that goes on must see what it saw before.
-    fn last_kl(&self) -> Result<f64> {
-        let rows = self.folder.rows(Kind::Evaluations)?;
-        rows.column("kl")?.f64()?.last().context("the run's evaluations are empty")
+    /// The policy as the run left it. `initial` is π_init.
+    ///
+    /// # Errors
+    /// A run that is not done; a file that does not belong to `initial`.
+    pub fn trained(&self, initial: &LanguageModel) -> Result<LanguageModel> {
+        ensure!(self.is_done(), "{}: the run is not done", self.folder.path().display());
+        checkpoint::policy(&self.folder, initial, checkpoint::FILE)
+    }
+
+    /// The policy of the best held-out reward, where the run was asked to keep it.
+    ///
+    /// # Errors
+    /// As [`Run::trained`]; a run without `keep_best`.
+    pub fn best(&self, initial: &LanguageModel) -> Result<LanguageModel> {
+        ensure!(self.spec.config.keep_best, "{}: the run did not keep its best policy", self.folder.path().display());
+        checkpoint::policy(&self.folder, initial, checkpoint::BEST)
+    }
+}
+
+/// What the evaluations have found: a run that goes on must see what it saw before.
+#[derive(Default)]
+struct Looks {
+    /// Of the last one.
+    kl: f64,
+    best: Option<f64>,
+    /// Evaluations after the best one.
+    since_best: usize,
+}
+
+impl Looks {
+    fn of(evaluations: &DataFrame) -> Result<Self> {
+        let mut looks = Self::default();
+        let (rewards, kl) = (evaluations.column("reward")?.f64()?, evaluations.column("kl")?.f64()?);
+        for (reward, kl) in rewards.iter().zip(kl.iter()) {
+            looks.add(reward.context("an evaluation has no reward")?, kl.context("an evaluation has no kl")?);
+        }
+        Ok(looks)
+    }
+
+    /// Whether the reward is a new best one.
+    fn add(&mut self, reward: f64, kl: f64) -> bool {
+        self.kl = kl;
+        let better = self.best.is_none_or(|best| reward > best);
+        self.since_best = if better { 0 } else { self.since_best + 1 };
+        if better {
+            self.best = Some(reward);
+        }
+        better
     }
 }
 

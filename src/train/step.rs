@@ -280,3 +280,17 @@ impl<'a> Trainer<'a> {
 fn tokens(pairs: &[(&[u32], &[u32])]) -> usize {
     pairs.iter().map(|(prompt, response)| prompt.len() + response.len() - 1).sum()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_goes_through_its_numbers() {
+        let spent =
+            Spent { samples: 1 << 40, reward_calls: 3, forward_flops: 1.5e15, backward_flops: 0.1, seconds: 1.0 / 3.0 };
+        let rewards = Moments { count: 7.0, mean: 0.3, squares: 1e-17 };
+        let state = State { step: 12, spent, rewards, beta: 0.02 };
+        assert_eq!(State::from_numbers(state.numbers()), state);
+    }
+}
