@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use qstar::experiment::{Plan, Preset, Search, World};
-use qstar::method::{DPO, GRPO, Method, ON_POLICY, QSTAR, REINFORCE, REJECTION, SFT, Source};
+use qstar::method::{DPO, GRPO, Level, Method, ON_POLICY, QSTAR, REINFORCE, REJECTION, SFT, Source, Treatment, Weight};
 use qstar::mixture::Rule;
 use qstar::progress::Progress;
 use qstar::record::{Kind, StepRow};
@@ -141,6 +141,43 @@ fn a_run_ends_with_the_step_that_reaches_its_budget() {
 }
 
 #[test]
+fn what_cannot_be_is_named() {
+    let world = world();
+    let error = |method: Method, config: RunConfig| {
+        format!("{:#}", RunSpec::new(&*world.task, method, 0, config, &world.models).err().unwrap())
+    };
+    for (change, said) in [
+        (RunConfig { steps: 0, ..config() }, "steps is 0"),
+        (RunConfig { patience: Some(0), ..config() }, "patience"),
+        (RunConfig { budget: Some(Budget::Samples(0)), ..config() }, "budget is 0"),
+        (RunConfig { step: StepConfig { learning_rate: f64::NAN, ..STEP }, ..config() }, "learning_rate"),
+    ] {
+        let found = error(REINFORCE, change);
+        assert!(found.contains(said), "{found}");
+    }
+    let clipped = |low, high| Weight { level: Level::Token, treatment: Treatment::Clipped { low, high } };
+    let best = BestOfN { n: 1, beta: 0.1, rule: Rule::Q_STAR };
+    for (method, said) in [
+        (Method { weight: clipped(2.0, 1.0), ..QSTAR }, "clipped into an interval"),
+        (Method { source: Source::Picked(best), ..QSTAR }, "two responses"),
+        (Method { source: Source::Picked(BestOfN { n: 2, ..best }), ..REINFORCE }, "without their weights"),
+        (Method { source: Source::Preferences, ..SFT }, "preference pairs are for DPO"),
+        (Method { weight: clipped(0.1, 10.0), ..ON_POLICY }, "only REINFORCE weighs"),
+        (Method { source: Source::Demonstrations, ..DPO }, "from the source Preferences alone"),
+    ] {
+        let found = error(method, config());
+        assert!(found.contains(said), "{found}");
+    }
+    // One response to a prompt has no group, and no pair.
+    let reference = world.models.initial.frozen().unwrap();
+    for method in [GRPO, DPO] {
+        let step = StepConfig { responses: 1, ..STEP };
+        let target = Some(&*world.models.target);
+        assert!(Trainer::new(&*world.task, method, step, 0, &world.models.initial, &reference, target).is_err());
+    }
+}
+
+#[test]
 fn the_best_policy_is_kept_and_patience_ends_a_run() {
     let (world, runs) = (world(), tempfile::tempdir().unwrap());
     // A rate that ruins the policy: after the first evaluations none is the best.
@@ -196,6 +233,12 @@ fn a_search_tries_the_common_setting_first_and_names_the_best() {
     // What is found can be trained beside the common setting.
     plan.tuned = best;
     assert_eq!(plan.train().unwrap().methods(), ["qstar", "dpo", "qstar_tuned", "dpo_tuned"]);
+    // A rate far beyond any sensible one: the trial fails, the search does not.
+    plan.tuned = vec![];
+    let wild = Search { learning_rate: [1e30, 1e31], trials: 2, ..search.clone() };
+    let frame = wild.run(&plan).unwrap().frame().unwrap();
+    let errors: Vec<bool> = frame.column("error").unwrap().str().unwrap().iter().map(|error| error.is_some()).collect();
+    assert_eq!(errors, [false, true, false, true]);
     let bad = Search { clip: [0.5, 0.1], ..search };
     let error = format!("{:#}", bad.run(&plan).err().unwrap());
     assert!(error.contains("clip") && error.contains("[0.5, 0.1]"), "{error}");

@@ -67,7 +67,7 @@ impl Plan {
                 .iter()
                 .map(|run| {
                     let RunConfig { steps, step, budget, .. } = run.spec.config;
-                    let samples = steps * (step.prompts * run.spec.method.source.samples(step.responses)) as u64;
+                    let samples = steps * step.samples(&run.spec.method) as u64;
                     Ok(record::PlanRow {
                         run: run.spec.name()?,
                         task: run.spec.task.clone(),
@@ -87,22 +87,26 @@ impl Plan {
     /// What was interrupted goes on from its last checkpoint.
     pub fn train(&self) -> Result<Results> {
         let runs = self.expand()?;
-        self.train_all(&runs, "runs")?;
+        self.over_runs(&runs, "runs", |run, progress| run.train(&*self.world.task, &self.world.models, progress))?;
         Ok(Results { runs })
     }
 }
 
 impl Plan {
-    pub(super) fn train_all(&self, runs: &[Run], what: &str) -> Result<()> {
+    /// Work on every run, one on each core, with progress over all steps.
+    pub(super) fn over_runs<R: Send>(
+        &self,
+        runs: &[Run],
+        what: &str,
+        train: impl Fn(&Run, &Progress) -> Result<R> + Sync,
+    ) -> Result<Vec<R>> {
         keep_memory();
         let steps = runs.iter().map(|run| run.spec.config.steps).sum();
         let progress = Progress::new(format!("{}: {} {what}", self.world.task.name(), runs.len()), steps);
         let workers = std::thread::available_parallelism().map_or(1, NonZero::get);
-        in_parallel(workers, runs.iter().collect(), |run: &Run| {
-            run.train(&*self.world.task, &self.world.models, &progress)
-        })?;
+        let done = in_parallel(workers, runs.iter().collect(), |run: &Run| train(run, &progress))?;
         progress.finish();
-        Ok(())
+        Ok(done)
     }
 }
 

@@ -1,6 +1,6 @@
 //! A search for each method's own setting: the same number of trials for all, judged on validation prompts.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use polars::prelude::DataFrame;
 use rand::Rng;
 
@@ -56,12 +56,14 @@ record! {
         /// Of DPO, rejection or best of n; null elsewhere.
         pub beta: Option<f64>,
         /// Reward on the validation prompts: before, and at the end.
-        pub reward_before: f64,
-        pub reward: f64,
-        pub kl: f64,
-        pub samples: i64,
+        /// Null for a trial that ended with an error.
+        pub reward_before: Option<f64>,
+        pub reward: Option<f64>,
+        pub kl: Option<f64>,
+        pub samples: Option<f64>,
         /// Whether no trial of the method ended higher.
         pub best: bool,
+        pub error: Option<String>,
         pub run: String,
     }
 }
@@ -78,6 +80,11 @@ impl Search {
     /// No trials, a range that is none; what ends a run.
     pub fn run(&self, plan: &Plan) -> Result<Trials> {
         ensure!(self.trials > 0, "a search needs a trial");
+        ensure!(
+            self.weight_high[0] >= 1.0,
+            "weights are clipped at 1 or above, weight_high begins at {}",
+            self.weight_high[0]
+        );
         for (name, [low, high]) in [
             ("learning_rate", self.learning_rate),
             ("kl_coefficient", self.kl_coefficient),
@@ -96,16 +103,25 @@ impl Search {
                 settings.push((tuned, trial));
             }
         }
-        plan.train_all(&runs, "trials")?;
+        // A setting that ends in numbers that are none is a result of the search, not its end.
+        let errors = plan.over_runs(&runs, "trials", |run, progress| {
+            let trained = run.train(&*plan.world.task, &plan.world.models, progress);
+            Ok(trained.err().map(|error| format!("{error:#}")))
+        })?;
         let mut trials = Vec::new();
-        for ((tuned, trial), run) in settings.into_iter().zip(&runs) {
-            let row = row(&tuned, trial, run)?;
+        for (((tuned, trial), run), error) in settings.into_iter().zip(&runs).zip(errors) {
+            let row = row(&tuned, trial, run, error)?;
             trials.push((tuned, row));
         }
         for of_method in trials.chunks_mut(self.trials) {
-            let best = of_method.iter().map(|(_, row)| row.reward).fold(f64::NEG_INFINITY, f64::max);
-            if let Some((_, row)) = of_method.iter_mut().find(|(_, row)| row.reward == best) {
-                row.best = true;
+            let rewards = of_method.iter().filter_map(|(_, row)| row.reward).filter(|reward| !reward.is_nan());
+            let best = rewards.fold(f64::NEG_INFINITY, f64::max);
+            match of_method.iter_mut().find(|(_, row)| row.reward == Some(best)) {
+                Some((_, row)) => row.best = true,
+                None => {
+                    let (_, row) = &of_method[0];
+                    bail!("no trial of {} came to its end; the first: {:?}", row.method, row.error)
+                }
             }
         }
         Ok(Trials { trials })
@@ -159,15 +175,12 @@ impl Trials {
     }
 }
 
-fn row(tuned: &Tuned, trial: usize, run: &Run) -> Result<TrialRow> {
-    let evaluations = run.folder.rows(Kind::Evaluations)?;
-    let ends = |name: &str| -> Result<[f64; 2]> {
-        let column = evaluations.column(name)?.f64()?;
-        let both = column.first().zip(column.last());
-        both.map(|(first, last)| [first, last]).context("a trial has no evaluations")
+fn row(tuned: &Tuned, trial: usize, run: &Run, error: Option<String>) -> Result<TrialRow> {
+    let ends = match error {
+        Some(_) => None,
+        None => Some(Ends::of(run)?),
     };
-    let samples = evaluations.column("samples")?.i64()?.last().context("a trial has no evaluations")?;
-    let (method, [reward_before, reward]) = (&tuned.method, ends("reward")?);
+    let method = &tuned.method;
     let clip = match (method.objective, method.weight.treatment) {
         (Objective::Ppo(ppo), _) => Some(ppo.clip),
         (Objective::Surrogate(surrogate), _) => Some(surrogate.clip),
@@ -188,11 +201,32 @@ fn row(tuned: &Tuned, trial: usize, run: &Run) -> Result<TrialRow> {
         kl_coefficient: tuned.step.kl_coefficient,
         clip,
         beta,
-        reward_before,
-        reward,
-        kl: ends("kl")?[1],
-        samples,
+        reward_before: ends.as_ref().map(|ends| ends.reward[0]),
+        reward: ends.as_ref().map(|ends| ends.reward[1]),
+        kl: ends.as_ref().map(|ends| ends.kl),
+        samples: ends.as_ref().map(|ends| ends.samples),
         best: false,
+        error,
         run: run.spec.name()?,
     })
+}
+
+/// The first and the last evaluation of a trial.
+struct Ends {
+    reward: [f64; 2],
+    kl: f64,
+    samples: f64,
+}
+
+impl Ends {
+    fn of(run: &Run) -> Result<Self> {
+        let evaluations = run.folder.rows(Kind::Evaluations)?;
+        let ends = |name: &str| -> Result<[f64; 2]> {
+            let column = evaluations.column(name)?.f64()?;
+            let both = column.first().zip(column.last());
+            both.map(|(first, last)| [first, last]).context("a trial has no evaluations")
+        };
+        let samples = evaluations.column("samples")?.i64()?.last().context("a trial has no evaluations")?;
+        Ok(Self { reward: ends("reward")?, kl: ends("kl")?[1], samples: samples as f64 })
+    }
 }

@@ -2,7 +2,8 @@
 //! weighs them, and which loss it minimises. Every method is a constant of one type, in the file `table`, with a screen of
 //! documentation: the formula, its source, what is biased and why, what it costs.
 //!
-//! All RL methods maximise E\[r\] − β·KL(π_θ‖π_init) with the same β.
+//! All RL methods maximise E\[r\] − β·KL(π_θ‖π_init) with the same β; GRPO's rewards are divided by their deviation, which
+//! makes β relative to it. `rejection` and `dpo` have a β of their own, `sft` has none.
 
 mod advantage;
 mod dpo;
@@ -18,7 +19,7 @@ mod weight;
 
 use std::borrow::Cow;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 pub use advantage::{generalized_advantages, group_advantages, leave_one_out, whiten};
@@ -69,6 +70,13 @@ pub enum Objective {
     Dpo(Dpo),
 }
 
+impl Objective {
+    /// Whether it looks at returns: rewards and log π_θ of before the update.
+    pub fn needs_returns(self) -> bool {
+        !matches!(self, Objective::MaximumLikelihood | Objective::Dpo(_))
+    }
+}
+
 impl Method {
     /// One of [`ALL`] by its name.
     ///
@@ -83,8 +91,7 @@ impl Method {
 
     /// Whether its update looks at rewards: then they are charged.
     pub fn needs_rewards(&self) -> bool {
-        let learns = !matches!(self.objective, Objective::MaximumLikelihood | Objective::Dpo(_));
-        learns || self.source.needs_rewards()
+        self.objective.needs_returns() || self.source.needs_rewards()
     }
 
     /// Whether its update looks at log π_init of the responses.
@@ -93,15 +100,68 @@ impl Method {
     }
 
     /// # Errors
-    /// Choices that do not fit each other; they are named.
+    /// Constants outside of their range, choices that do not fit each other; they are named.
     pub fn check(&self) -> Result<()> {
+        self.check_constants().with_context(|| format!("the method {}", self.name))?;
+        self.check_choices()
+    }
+
+    fn check_constants(&self) -> Result<()> {
+        let within = |name: &str, x: f64, low: f64, high: f64| -> Result<()> {
+            ensure!((low..=high).contains(&x), "{name} lies in [{low}, {high}]: {x}");
+            Ok(())
+        };
+        let positive = |name: &str, x: f64| -> Result<()> {
+            ensure!(x > 0.0 && x.is_finite(), "{name} is a positive number: {x}");
+            Ok(())
+        };
+        match self.weight.treatment {
+            Treatment::Clipped { low, high } => {
+                ensure!(0.0 <= low && low <= high, "weights are clipped into an interval from 0 up: [{low}, {high}]")
+            }
+            Treatment::Truncated { high } => positive("the bound of weights", high)?,
+            Treatment::None | Treatment::Raw | Treatment::Normalized { .. } => {}
+        }
+        match self.source {
+            Source::Accepted(rejection) => positive("beta of rejection", rejection.beta)?,
+            Source::Picked(best) => {
+                positive("beta of best of n", best.beta)?;
+                ensure!(best.n >= 2, "best of n needs two responses: {}", best.n);
+            }
+            Source::Drawn(_) | Source::Demonstrations | Source::Preferences => {}
+        }
+        match self.objective {
+            Objective::Ppo(ppo) => {
+                within("clip", ppo.clip, 0.0, 1.0)?;
+                within("gae_lambda", ppo.gae_lambda, 0.0, 1.0)?;
+                ensure!(ppo.value_clip >= 0.0, "value_clip is not negative: {}", ppo.value_clip);
+                ensure!(ppo.epochs > 0, "an update needs a pass over its batch: epochs is 0");
+            }
+            Objective::Surrogate(surrogate) => {
+                within("clip", surrogate.clip, 0.0, 1.0)?;
+                ensure!(surrogate.epochs > 0, "an update needs a pass over its batch: epochs is 0");
+            }
+            Objective::Dpo(dpo) => {
+                positive("beta of DPO", dpo.beta)?;
+                within("label_smoothing", dpo.label_smoothing, 0.0, 0.5)?;
+            }
+            Objective::Reinforce | Objective::MaximumLikelihood => {}
+        }
+        Ok(())
+    }
+
+    fn check_choices(&self) -> Result<()> {
         let (name, weighs) = (&self.name, self.weight.treatment != Treatment::None);
         match (self.objective, self.source) {
-            (Objective::Dpo(_), Source::Preferences) | (Objective::MaximumLikelihood, _) => {}
+            (Objective::Dpo(_), Source::Preferences) => {}
             (Objective::Dpo(_), _) => bail!("{name}: DPO learns from the source Preferences alone"),
-            (_, Source::Preferences) => bail!("{name}: preference pairs are for DPO and maximum likelihood"),
+            (_, Source::Preferences) => bail!("{name}: preference pairs are for DPO: half of them are rejected ones"),
+            (Objective::MaximumLikelihood, _) => {}
             (_, Source::Demonstrations) => bail!("{name}: demonstrations are for maximum likelihood"),
             (_, Source::Accepted(_)) => bail!("{name}: what was accepted is for maximum likelihood"),
+            (Objective::Reinforce, Source::Picked(_)) if !weighs => {
+                bail!("{name}: without their weights, responses picked from n are no estimate of the gradient")
+            }
             (Objective::Reinforce, _) => return Ok(()),
             (_, Source::Picked(_)) => bail!("{name}: responses picked from n are for REINFORCE, which weighs them"),
             (Objective::Ppo(_) | Objective::Surrogate(_), Source::Drawn(_)) => {}

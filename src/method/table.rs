@@ -36,7 +36,8 @@ pub const REINFORCE: Method = Method {
 /// **Source.** Schulman et al. 2017, arXiv:1707.06347; for language models Huang et al. 2024, arXiv:2403.17031.
 ///
 /// **Bias.** The first pass with λ = 1 would give ∇J over the number of tokens, up to the scale of the whitening. λ < 1
-/// adds the error of the values; the mean over *all* tokens weighs by a random length; from the second pass on clipping
+/// adds the error of the values; whitening subtracts a mean that holds the own advantage; the mean over *all* tokens weighs by
+/// a random length; from the second pass on clipping
 /// drops tokens that have moved far.
 ///
 /// **Cost.** One sample, one reward; forward: drawing, π_init, values, four updates; four backward.
@@ -52,11 +53,11 @@ pub const ON_POLICY: Method = Method {
 /// **Estimate.** (1/n) Σ_y (R(y) − b) Σ_t w_t ∇ log π_θ(y_t), y ∼ π_t, w_t = π_θ/π_t of the token, clipped to
 /// [0.1, 10].
 ///
-/// **Source.** Off-policy policy gradients with clipped weights (Degris et al. 2012, arXiv:1205.4839).
+/// **Source.** Off-policy policy gradients (Degris et al. 2012, arXiv:1205.4839); for the clipping see [`Treatment`].
 ///
 /// **Bias.** As for [`QSTAR`], with q = π_t: prefixes and continuations are those of the target. Clipping adds what it
 /// cuts. Where the target hardly overlaps with the policy the weights say so: `ess_token_raw` and `ess_sequence_raw`
-/// fall, and a run whose ESS is below 0.01 says that it starves.
+/// fall, and a run whose raw weights are worth less than 1% of its draws, or than two of them, says that it starves.
 ///
 /// **Cost.** One sample, one reward; forward: drawing (by the target), π_θ, π_init, update; one backward.
 pub const OFF_POLICY: Method = Method {
@@ -75,7 +76,7 @@ pub const OFF_POLICY: Method = Method {
 ///
 /// **Bias.** None for the gradient of KL(π_t‖π_θ), π_t ∝ π_init exp(r/β), as long as no probability is cut at 1; π_t stays
 /// where it is while the policy learns. [`Bound::BatchMax`] needs no bound of the reward and is biased towards the best of
-/// each group. Where nothing is accepted there is no update; a run that accepts less than 1% says that it starves.
+/// each group. Where nothing is accepted there is no update; a run that accepts less than 1% says that it starves. Its β is not that of the RL methods: it is tied to π_init by β = 0.1.
 ///
 /// **Cost.** One sample and one reward, accepted or not; forward: drawing, π_init; update and backward for what was
 /// accepted.
@@ -125,7 +126,7 @@ pub const DPO: Method = Method {
 /// **Bias and cost** as [`QSTAR`]; equal to it wherever K is symmetric about 1/2.
 pub const UNIFORM: Method = with_rule("uniform", Rule::Fixed(0.5));
 
-/// [`QSTAR`] with α = H(π_θ)/(H(π_θ) + H(π_t)): the surer of the two weighs more.
+/// [`QSTAR`] with α = H(π_θ)/(H(π_θ) + H(π_t)): the less sure of the two weighs more.
 ///
 /// **Bias and cost** as [`QSTAR`].
 pub const ENTROPY: Method = with_rule("entropy", Rule::Entropy);

@@ -37,7 +37,9 @@ pub enum Treatment {
         low: f64,
         high: f64,
     },
-    /// Divided by the mean weight, so that weights of 1 on average are exactly that: self-normalised, biased by O(1/n).
+    /// Divided by the mean weight, so that weights of 1 on average are exactly that: self-normalised, biased by O(1/n). The
+    /// mean of token weights is over tokens, that of sequence weights over responses. That of prefix weights is over tokens
+    /// too, and there it tends to the policy's mean length over q's and not to 1.
     Normalized {
         over: Over,
     },
@@ -51,9 +53,9 @@ pub enum Treatment {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Over {
-    /// All tokens of the batch.
+    /// The batch.
     Batch,
-    /// The tokens of the responses to one prompt.
+    /// The responses to one prompt.
     Prompt,
 }
 
@@ -61,8 +63,8 @@ impl Treatment {
     /// The study's clipping.
     pub const CLIPPED: Treatment = Treatment::Clipped { low: 0.1, high: 10.0 };
 
-    /// Weights from the logarithms of raw ones, a row a response, `k` responses to each prompt.
-    pub fn treat(self, log_weights: &[Vec<f64>], k: usize) -> Vec<Vec<f64>> {
+    /// Weights from the logarithms of raw ones at a level, a row a response, `k` responses to each prompt.
+    pub fn treat(self, level: Level, log_weights: &[Vec<f64>], k: usize) -> Vec<Vec<f64>> {
         let raw = |rows: &[Vec<f64>]| -> Vec<Vec<f64>> {
             rows.iter().map(|row| row.iter().map(|w| w.exp()).collect()).collect()
         };
@@ -74,18 +76,24 @@ impl Treatment {
             Treatment::Raw => raw(log_weights),
             Treatment::Clipped { low, high } => each(&|w| w.clamp(low, high)),
             Treatment::Truncated { high } => each(&|w| w.min(high)),
-            Treatment::Normalized { over: Over::Batch } => normalized(raw(log_weights)),
+            Treatment::Normalized { over: Over::Batch } => normalized(level, log_weights),
             Treatment::Normalized { over: Over::Prompt } => {
-                log_weights.chunks(k.max(1)).flat_map(|rows| normalized(raw(rows))).collect()
+                log_weights.chunks(k.max(1)).flat_map(|rows| normalized(level, rows)).collect()
             }
         }
     }
 }
 
-fn normalized(mut weights: Vec<Vec<f64>>) -> Vec<Vec<f64>> {
-    let count = weights.iter().map(Vec::len).sum::<usize>().max(1) as f64;
-    let mean = weights.iter().flatten().sum::<f64>() / count;
-    weights.iter_mut().flatten().for_each(|w| *w /= mean);
+fn normalized(level: Level, log_weights: &[Vec<f64>]) -> Vec<Vec<f64>> {
+    // Relative to the largest, which cannot underflow.
+    let largest = log_weights.iter().flatten().copied().fold(f64::NEG_INFINITY, f64::max);
+    let mut weights: Vec<Vec<f64>> =
+        log_weights.iter().map(|row| row.iter().map(|w| (w - largest).exp()).collect()).collect();
+    // The tokens of a response share one sequence weight.
+    let counted = |row: &Vec<f64>| if level == Level::Sequence { row.len().min(1) } else { row.len() };
+    let count: usize = weights.iter().map(counted).sum();
+    let sum: f64 = weights.iter().flat_map(|row| &row[..counted(row)]).sum();
+    weights.iter_mut().flatten().for_each(|w| *w *= count as f64 / sum);
     weights
 }
 
@@ -96,7 +104,7 @@ impl Weight {
     /// each response under the policy and under q; `k` responses to each prompt.
     pub fn weights(&self, log_p: &[Vec<f64>], log_q: &[Vec<f64>], k: usize) -> Vec<Vec<f64>> {
         let log_weights: Vec<Vec<f64>> = log_p.iter().zip(log_q).map(|(p, q)| log_weights(self.level, p, q)).collect();
-        self.treatment.treat(&log_weights, k)
+        self.treatment.treat(self.level, &log_weights, k)
     }
 }
 
@@ -116,15 +124,19 @@ pub fn log_weights(level: Level, log_p: &[f64], log_q: &[f64]) -> Vec<f64> {
 }
 
 /// The effective sample size of n weights as a share of n: (Σw)² / (n Σw²), in (0, 1]
-/// (Elvira et al. 2018, arXiv:1809.04129). 0 for no weights.
+/// (Elvira et al. 2018, arXiv:1809.04129). 0 for no weights, or where all are 0.
 pub fn ess(weights: impl IntoIterator<Item = f64>) -> f64 {
-    let (mut n, mut sum, mut squares) = (0.0, 0.0, 0.0);
-    for w in weights {
-        n += 1.0;
-        sum += w;
-        squares += w * w;
+    let weights: Vec<f64> = weights.into_iter().collect();
+    // Relative to the largest, whose square cannot underflow.
+    let largest = weights.iter().copied().fold(0.0, f64::max);
+    if largest == 0.0 {
+        return 0.0;
     }
-    if squares > 0.0 { sum * sum / (n * squares) } else { 0.0 }
+    let (sum, squares) = weights.iter().fold((0.0, 0.0), |(sum, squares), w| {
+        let w = w / largest;
+        (sum + w, squares + w * w)
+    });
+    sum * sum / (weights.len() as f64 * squares)
 }
 
 #[cfg(test)]
@@ -151,8 +163,22 @@ mod tests {
         // Two prompts: their means are 2 and 4.
         let log = |x: f64| vec![x.ln()];
         let rows = [log(1.0), log(3.0), log(2.0), log(6.0)];
-        let found = Treatment::Normalized { over: Over::Prompt }.treat(&rows, 2).concat();
+        let found = Treatment::Normalized { over: Over::Prompt }.treat(Level::Token, &rows, 2).concat();
         assert!(found.iter().zip([0.5, 1.5, 0.5, 1.5]).all(|(a, b)| (a - b).abs() < 1e-12), "{found:?}");
+    }
+
+    /// Two responses of one and three tokens, with the weights 1 and 3: the mean is 2, whatever their lengths.
+    #[test]
+    fn sequence_weights_are_averaged_over_responses() {
+        let rows = [vec![0.0], vec![3f64.ln(); 3]];
+        let of = |level| Treatment::Normalized { over: Over::Batch }.treat(level, &rows, 2).concat();
+        let close = |a: Vec<f64>, b: [f64; 4]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-12);
+        assert!(close(of(Level::Sequence), [0.5, 1.5, 1.5, 1.5]) && close(of(Level::Token), [0.4, 1.2, 1.2, 1.2]));
+        // Weights far below the smallest f64.
+        let tiny = [vec![-2000.0], vec![-2000.0 + 3f64.ln(); 3]];
+        let found = Treatment::Normalized { over: Over::Batch }.treat(Level::Sequence, &tiny, 2).concat();
+        assert!(close(found, [0.5, 1.5, 1.5, 1.5]));
+        assert!((ess([1e-200, 1e-200]) - 1.0).abs() < 1e-12);
     }
 
     #[test]

@@ -109,6 +109,15 @@ impl LanguageModel {
         Self::build(self.config.clone(), adapters.to_device(self.network.device())?, Some(adapted))
     }
 
+    /// A copy, as [`LanguageModel::copy`], whose adapters drop nothing.
+    pub fn without_dropout(&self) -> Result<Self> {
+        let mut adapted = self.adapted.clone();
+        if let Some(adapted) = &mut adapted {
+            adapted.lora.dropout = 0.0;
+        }
+        Self::build(self.config.clone(), self.params.copy(self.dtype())?, adapted)
+    }
+
     /// From here on the adapters' dropout masks are those of batch `count`.
     pub fn set_dropout_batch(&self, count: u64) {
         if let Some(adapted) = &self.adapted {

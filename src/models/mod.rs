@@ -143,6 +143,7 @@ fn build(config: &Config, weights: Weights, head: OutputHead) -> Result<Network>
     };
     weights.finish().context("the weights do not fit the configuration")?;
     network.max_positions = config.max_positions();
+    network.vocabulary = config.vocab_size();
     Ok(network)
 }
 

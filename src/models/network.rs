@@ -21,6 +21,7 @@ pub struct Network {
     parameters: usize,
     /// The number of positions that the configuration allows.
     pub(super) max_positions: usize,
+    pub(super) vocabulary: usize,
     /// Whether gradients are asked for.
     trained: bool,
     /// Whether blocks are computed again on the way back instead of being kept.
@@ -113,7 +114,20 @@ impl Network {
     ) -> Self {
         let (trained, recompute) = (weights.are_trained(), false);
         let (linears, parameters, max_positions) = (weights.linears(), weights.count(), usize::MAX);
-        Self { tokens, positions, blocks, norm, head, heads, linears, parameters, max_positions, trained, recompute }
+        Self {
+            tokens,
+            positions,
+            blocks,
+            norm,
+            head,
+            heads,
+            linears,
+            parameters,
+            max_positions,
+            vocabulary: 0,
+            trained,
+            recompute,
+        }
     }
 
     /// The same layers below another map from hidden states to logits. The layers are shared; a table that a tied head
@@ -173,6 +187,11 @@ impl Network {
     /// The number of weights, those of adapters and of what they stand beside included.
     pub fn parameters(&self) -> usize {
         self.parameters
+    }
+
+    /// The number of tokens that the configuration has.
+    pub fn vocabulary(&self) -> usize {
+        self.vocabulary
     }
 
     /// The number of positions that the model can read.

@@ -22,7 +22,7 @@ record! {
         /// Responses that the update learned from, and, where some are rejected, the share that was accepted.
         pub learned: i64,
         pub acceptance: Option<f64>,
-        /// Whether less than 1% was accepted, or the effective sample size of the raw weights was below 0.01.
+        /// Whether less than 1% was accepted, or the raw weights were worth less than 1% of the draws, or than two of them.
         pub starved: bool,
         /// True reward of the drawn responses: mean and standard deviation; then after shaping.
         pub q_reward: f64,

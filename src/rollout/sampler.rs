@@ -114,6 +114,7 @@ impl Sampler<'_> {
     ) -> Result<Rollout> {
         self.temperature.check()?;
         self.truncation.check()?;
+        let vocabulary = policy.vocabulary();
         let policy = (self.proposal != Proposal::Target).then_some(policy);
         let target = match self.proposal {
             Proposal::Policy => None,
@@ -132,6 +133,13 @@ impl Sampler<'_> {
         };
         let mut policy = policy.map(read).transpose()?;
         let mut target = target.map(|target| target.read(prompts, k, self.max_response_tokens)).transpose()?;
+        if let Some(target) = &target {
+            ensure!(
+                target.vocabulary() == vocabulary,
+                "policy and target have vocabularies of different sizes, {vocabulary} and {}: they must share a tokenizer",
+                target.vocabulary()
+            );
+        }
         let mut going: Vec<Row> = (0..rows).map(|row| self.row(row)).collect();
         let mut responses: Vec<Response> = (0..rows).map(|_| Response { draws: Vec::new(), ended: false }).collect();
         let (start, mut drawn) = (Instant::now(), 0);
@@ -205,15 +213,6 @@ impl Sampler<'_> {
         rows: &[Row],
         uniforms: &[f64],
     ) -> Result<Vec<Draw>> {
-        if let (Some(policy), Some(target)) = (policy, target) {
-            let sizes = (policy.vocabulary(), target.vocabulary());
-            ensure!(
-                sizes.0 == sizes.1,
-                "policy and target have vocabularies of different sizes, {} and {}: they must share a tokenizer",
-                sizes.0,
-                sizes.1
-            );
-        }
         let draw = |place: usize| {
             self.draw_token(policy.map(|d| d.row(place)), target.map(|d| d.row(place)), uniforms[place])
                 .with_context(|| format!("row {}", rows[place].number))

@@ -54,7 +54,7 @@ pub trait Contexts: Sync {
     /// The number of logits a row.
     fn vocabulary(&self) -> usize;
 
-    /// The logits of the row at a place of the current batch.
+    /// The logits of the row at a place of the batch that was read last: after [`keep`](Self::keep) feed before you ask.
     fn row(&self, place: usize) -> &[f32];
 
     /// Drops all rows but those at `places` of the current batch.

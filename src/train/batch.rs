@@ -159,7 +159,8 @@ impl Origin<'_> {
             for draw in 0..draws {
                 let found =
                     of(prompt, draw as u64).with_context(|| format!("the task {} has no {what}", self.task.name()))?;
-                samples.extend(found.into_iter().map(|tokens| Sample::new(i, tokens, true)));
+                let ends = |tokens: &[u32]| tokens.last().is_some_and(|last| self.task.stop_tokens().contains(last));
+                samples.extend(found.into_iter().map(|tokens| Sample::new(i, tokens.clone(), ends(&tokens))));
             }
         }
         Ok(samples)

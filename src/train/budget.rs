@@ -11,7 +11,8 @@ pub struct Spent {
     pub samples: u64,
     /// Rewards that the update or the target looked at.
     pub reward_calls: u64,
-    /// Floating-point operations: 2 a parameter and token forward, 4 backward.
+    /// Floating-point operations of the models: 2 a parameter and token forward, 4 backward; the search for α is in the
+    /// seconds alone.
     pub forward_flops: f64,
     pub backward_flops: f64,
     /// Wall time of drawing, rewards, references and updates; of evaluations and checkpoints none.

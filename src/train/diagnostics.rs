@@ -10,17 +10,18 @@ use crate::rollout::Proposal;
 /// The bins of the histogram of α.
 const BINS: usize = 20;
 
-/// A step starves where less than this share of its samples is accepted, or where they are worth less than this share.
-const STARVED: f64 = 0.01;
+/// A step starves where less than this share of its samples is accepted, or where their raw weights are worth less than this
+/// share of them, or than two of them.
+pub(super) const STARVED: f64 = 0.01;
 
 /// One step: what was drawn, and what was learned from it.
-pub(super) struct Drawn<'a> {
+pub(super) struct Diagnosed<'a> {
     pub method: &'a Method,
     pub batch: &'a Batch,
     pub update: Option<&'a Update>,
 }
 
-impl Drawn<'_> {
+impl Diagnosed<'_> {
     /// A row with all that follows from the draws; the rest is zero or null.
     pub fn row(&self) -> StepRow {
         let samples = &self.batch.samples;
@@ -49,7 +50,12 @@ impl Drawn<'_> {
         let treated = treated.map(|weights| weights.concat());
         let acceptance = matches!(self.method.source, Source::Accepted(_))
             .then(|| self.batch.learned.len() as f64 / samples.len() as f64);
-        let worth = acceptance.or(raw.as_ref().map(|_| self.ess(level, Treatment::Raw).unwrap_or(1.0)));
+        let worth = raw.as_ref().and_then(|weights| {
+            let count = if level == Level::Sequence { self.batch.learned.len() } else { weights.len() };
+            Some((self.ess(level, Treatment::Raw)?, count))
+        });
+        let starved = acceptance.is_some_and(|share| share < STARVED)
+            || worth.is_some_and(|(share, count)| share < STARVED || share * (count as f64) < 2.0);
         StepRow {
             step: 0,
             samples: 0,
@@ -60,7 +66,7 @@ impl Drawn<'_> {
             tokens: samples.iter().map(|sample| sample.tokens.len() as i64).sum(),
             learned: self.batch.learned.len() as i64,
             acceptance,
-            starved: worth.is_some_and(|worth| worth < STARVED),
+            starved,
             q_reward: mean(&rewards),
             q_reward_sd: sd(&rewards),
             q_reward_shaped: mean(&shaped),
@@ -162,7 +168,7 @@ impl Drawn<'_> {
     fn ess(&self, level: Level, treatment: Treatment) -> Option<f64> {
         // Normalisation over a prompt needs its number of responses; the learned ones have that of the method.
         let k = self.batch.learned.len() / self.batch.prompts.len().max(1);
-        let weights = treatment.treat(&self.log_weights(level)?, k);
+        let weights = treatment.treat(level, &self.log_weights(level)?, k);
         Some(match level {
             // A response has one weight, which all its tokens share.
             Level::Sequence => ess(weights.iter().map(|w| w[0])),

@@ -10,7 +10,8 @@ use polars::prelude::DataFrame;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{Budget, StepConfig, Trainer, checkpoint, evaluate};
+use super::diagnostics::STARVED;
+use super::{Budget, Spent, StepConfig, Trainer, checkpoint, evaluate};
 use crate::method::Method;
 use crate::models::LanguageModel;
 use crate::progress::Progress;
@@ -48,6 +49,19 @@ pub struct RunConfig {
     /// Steps between checkpoints.
     pub checkpoint_every: u64,
     pub step: StepConfig,
+}
+
+impl RunConfig {
+    /// # Errors
+    /// A run without a step, or a constant outside of its range; it is named.
+    pub fn check(&self) -> Result<()> {
+        ensure!(self.steps > 0, "a run needs a step: steps is 0");
+        ensure!(self.evaluate_every > 0 && self.checkpoint_every > 0, "evaluate_every and checkpoint_every are not 0");
+        ensure!(self.evaluation_prompts > 0, "an evaluation needs a prompt: evaluation_prompts is 0");
+        ensure!(self.patience != Some(0), "patience is at least one evaluation");
+        ensure!(!self.budget.is_some_and(|budget| budget.is_spent(&Spent::default())), "the budget is 0");
+        self.step.check()
+    }
 }
 
 /// Prompts that no training sees.
@@ -90,6 +104,8 @@ impl RunSpec {
     pub fn new(task: &dyn Task, method: Method, seed: u64, config: RunConfig, models: &Models) -> Result<Self> {
         // A seed's prompts begin at seed · 2^32, those of the embedded models at 20260 · 2^32.
         ensure!(seed < 20_000, "a seed lies below 20000: {seed}");
+        method.check()?;
+        config.check()?;
         Ok(Self {
             task: task.name().to_string(),
             method,
@@ -196,7 +212,7 @@ impl Run {
             0 => look(&trainer, &mut pending, &mut looks)?,
             _ => looks = Looks::of(&self.folder.rows(Kind::Evaluations)?)?,
         }
-        let mut warned = false;
+        let (mut warned, mut learned, mut drawn) = (false, 0, 0);
         let end = loop {
             if let Some(end) = self.end(&trainer, &looks) {
                 break end;
@@ -204,9 +220,12 @@ impl Run {
             let step = trainer.step_count();
             // Inside the pool, so that its threads are not woken and waited for at every product.
             let row = rayon::scope(|_| trainer.step()).with_context(|| format!("step {step}"))?;
-            if row.starved && !warned {
+            // One step of a few samples says little of a share of 1%: what is accepted is judged over many.
+            (learned, drawn) = (learned + row.learned, drawn + self.spec.config.step.samples(&self.spec.method) as i64);
+            let few = row.acceptance.map(|_| drawn >= JUDGED && (learned as f64) < STARVED * drawn as f64);
+            if few.unwrap_or(row.starved) && !warned {
                 warned = true;
-                println!("{} starves at step {step}: {}", self.spec.name()?, starvation(&row));
+                println!("{} starves at step {step}: {}", self.spec.name()?, starvation(&row, learned, drawn));
             }
             pending.steps.push(row);
             progress.inc(1);
@@ -295,11 +314,14 @@ impl Looks {
     }
 }
 
-/// What a step starves of.
-fn starvation(row: &StepRow) -> String {
+/// Samples over which the share that is accepted is judged.
+const JUDGED: i64 = 200;
+
+/// What a run starves of.
+fn starvation(row: &StepRow, learned: i64, drawn: i64) -> String {
     let ess = [row.ess_token_raw, row.ess_prefix_raw, row.ess_sequence_raw].map(Option::unwrap_or_default);
     match row.acceptance {
-        Some(share) => format!("{:.2}% of the responses were accepted", 100.0 * share),
+        Some(_) => format!("{learned} of {drawn} responses were accepted"),
         None => format!(
             "its raw weights are worth {:.4}, {:.4}, {:.4} of the draws (token, prefix, sequence)",
             ess[0], ess[1], ess[2]

@@ -6,10 +6,10 @@ use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::batch::{Batch, Origin, log_probs_under};
-use super::diagnostics::{Drawn, peak_memory_mb};
+use super::diagnostics::{Diagnosed, peak_memory_mb};
 use super::shaping::Moments;
 use super::{AdamW, AdamWConfig, KlControl, Schedule, Shaping, Spent, Update};
-use crate::method::{Method, Objective};
+use crate::method::{Advantage, Method, Objective, Source};
 use crate::models::{LanguageModel, Network};
 use crate::nn::{Linear, Params};
 use crate::record::StepRow;
@@ -83,6 +83,32 @@ pub(super) struct State {
     pub beta: f64,
 }
 
+impl StepConfig {
+    /// The samples of a step of a method.
+    pub fn samples(&self, method: &Method) -> usize {
+        self.prompts * method.source.samples(self.responses)
+    }
+
+    /// # Errors
+    /// A constant outside of its range; it is named.
+    pub fn check(&self) -> Result<()> {
+        for (name, x) in [
+            ("learning_rate", self.learning_rate),
+            ("kl_coefficient", self.kl_coefficient),
+            ("shaping.clip", self.shaping.clip.unwrap_or_default()),
+        ] {
+            ensure!(x >= 0.0 && x.is_finite(), "{name} is a number from 0 up: {x}");
+        }
+        ensure!(self.max_gradient_norm > 0.0, "max_gradient_norm is positive: {}", self.max_gradient_norm);
+        if let KlControl::Adaptive { target, horizon } = self.kl_control {
+            let least = 0.2 * (self.prompts * self.responses) as f64;
+            ensure!(target > 0.0, "the target of the KL controller is positive: {target}");
+            ensure!(horizon > least, "the horizon of the KL controller is more than {least} responses: {horizon}");
+        }
+        Ok(())
+    }
+}
+
 impl State {
     /// All of it as f64, which holds whole numbers up to 2^53.
     pub fn numbers(&self) -> [f64; 10] {
@@ -102,7 +128,8 @@ impl State {
 }
 
 impl<'a> Trainer<'a> {
-    /// A trainer at step 0. `initial` is copied; `reference` is π_init.
+    /// A trainer at step 0. `initial` is copied, without dropout in its adapters: the ratios of the update are those of the
+    /// policy that drew. `reference` is π_init.
     ///
     /// # Errors
     /// A method whose choices do not fit each other, or that needs a target where there is none; prompts that do not
@@ -117,6 +144,7 @@ impl<'a> Trainer<'a> {
         target: Option<&'a dyn Target>,
     ) -> Result<Self> {
         method.check()?;
+        config.check()?;
         ensure!(target.is_some() || !method.source.needs_target(), "{}: it draws from a target", method.name);
         let rows = config.prompts * config.responses;
         ensure!(
@@ -125,13 +153,21 @@ impl<'a> Trainer<'a> {
             config.prompts,
             config.microbatches
         );
+        if let Objective::Surrogate(surrogate) = method.objective {
+            let grouped = surrogate.advantage != Advantage::LeaveOneOut;
+            ensure!(
+                !grouped || config.responses >= 2,
+                "{}: an advantage relative to the group needs two responses a prompt",
+                method.name
+            );
+        }
         ensure!(
-            !matches!(method.objective, Objective::Dpo(_)) || config.responses.is_multiple_of(2),
+            method.source != Source::Preferences || config.responses.is_multiple_of(2),
             "{}: a pair stands for two responses, so a prompt has an even number of them, not {}",
             method.name,
             config.responses
         );
-        let policy = initial.copy()?;
+        let policy = initial.without_dropout()?;
         let mut params = policy.params.clone();
         let mut value_head = None;
         if let Objective::Ppo(_) = method.objective {
@@ -211,8 +247,7 @@ impl<'a> Trainer<'a> {
 
         let start = Instant::now();
         let unknown = batch.samples.iter().any(|sample| sample.log_p.is_none());
-        let returns = !matches!(self.method.objective, Objective::MaximumLikelihood | Objective::Dpo(_));
-        if unknown && returns {
+        if unknown && self.method.objective.needs_returns() {
             let log_p = log_probs_under(policy, &batch.pairs())?;
             batch.samples.iter_mut().zip(log_p).for_each(|(sample, log_p)| sample.log_p = Some(log_p));
             batch.cost.forward_flops += 2.0 * policy.parameters() as f64 * tokens(&batch.pairs()) as f64;
@@ -237,8 +272,8 @@ impl<'a> Trainer<'a> {
         let seconds_update = start.elapsed().as_secs_f64();
         let seconds = batch.seconds_rollout + batch.seconds_reward + batch.seconds_reference + seconds_update;
         let kl_coefficient = self.state.beta;
-        let drawn = Drawn { method: &self.method, batch, update: update.as_ref() };
-        let row = drawn.row();
+        let diagnosed = Diagnosed { method: &self.method, batch, update: update.as_ref() };
+        let row = diagnosed.row();
         self.state.beta = self.config.kl_control.next(self.state.beta, row.q_kl_init, batch.samples.len());
         self.charge(batch, update.as_ref(), seconds_update);
         let spent = &self.state.spent;
@@ -260,8 +295,14 @@ impl<'a> Trainer<'a> {
         Ok(row)
     }
 
+    /// Whether the pass of π_init is charged: where the divergence costs nothing it is only looked at.
+    fn charges_reference(&self) -> bool {
+        let free = self.config.kl_coefficient == 0.0 && self.config.kl_control == KlControl::Fixed;
+        self.method.needs_reference() && !(free && self.method.objective.needs_returns())
+    }
+
     fn charge(&mut self, batch: &Batch, update: Option<&Update>, seconds_update: f64) {
-        let (rewards, reference) = (self.method.needs_rewards(), self.method.needs_reference());
+        let (rewards, reference) = (self.method.needs_rewards(), self.charges_reference());
         let flops_a_token = 2.0 * self.policy.network.parameters() as f64;
         let (trained, read) = update.map_or((0, 0), |update| (update.tokens_trained, update.tokens_read));
         let referenced = if reference { tokens(&batch.pairs()) } else { 0 };

@@ -8,8 +8,8 @@ use super::batch::{Batch, Sample};
 use super::sequences::numbers;
 use super::{Gradient, Sequences, Trainer};
 use crate::method::{
-    Dpo, Loss, Objective, Penalty, Ppo, Share, Surrogate, Tokens, generalized_advantages, leave_one_out, log_weights,
-    maximum_likelihood_loss, policy_loss, reinforce_loss, value_loss, whiten,
+    Dpo, Level, Loss, Objective, Penalty, Ppo, Share, Surrogate, Tokens, generalized_advantages, leave_one_out,
+    log_weights, maximum_likelihood_loss, policy_loss, reinforce_loss, value_loss, whiten,
 };
 
 /// What an update reports. There is none where nothing was to be learned from.
@@ -95,8 +95,7 @@ impl Trainer<'_> {
                 None => first = Some(update),
             }
         }
-        let first = first.with_context(|| format!("{}: an update needs a pass over its batch", self.method.name))?;
-        Ok(Some(Update { weights: lesson.weights, tokens_read: lesson.tokens_read, ..first }))
+        Ok(first)
     }
 
     fn lesson<'b>(&self, batch: &'b Batch) -> Result<Lesson<'b>> {
@@ -127,7 +126,10 @@ impl Trainer<'_> {
                 None => log_weights(weight.level, sample.log_p()?, sample.log_q()?),
             });
         }
-        let weights = weight.treatment.treat(&raw, k);
+        // What was picked is weighed as a whole, whatever the level.
+        let picked = batch.learned.iter().any(|learned| learned.picked.is_some());
+        let level = if picked { Level::Sequence } else { weight.level };
+        let weights = weight.treatment.treat(level, &raw, k);
         let coefficients: Vec<Vec<f64>> =
             weights.iter().zip(&advantages).map(|(w, a)| w.iter().map(|w| w * a).collect()).collect();
         let loss = move |part: Part| {
@@ -201,7 +203,6 @@ impl Trainer<'_> {
         let (mut total, mut all_log_probs, mut tokens_trained) = (0.0, Vec::new(), 0);
         for (number, pairs) in all.chunks(size).enumerate() {
             let sequences = Sequences::new(pairs)?;
-            self.policy.set_dropout_batch(self.state.step * self.config.microbatches as u64 + number as u64);
             let hidden = sequences.hidden(&self.policy.network)?;
             let log_probs = sequences.log_probs(&self.policy.network, &hidden)?;
             let values = self.value_head.as_ref().map(|head| head.apply(&hidden)?.squeeze(1)).transpose()?;
@@ -230,16 +231,17 @@ impl Trainer<'_> {
             tokens_trained += sequences.read_count();
         }
         let mut gradient = gradient.context("a pass has a microbatch")?;
-        let gradient_variance = gradient.into_mean()?;
+        // Parts of different sizes have different variances.
+        let gradient_variance = gradient.into_mean()?.filter(|_| all.len().is_multiple_of(size));
         let gradient_norm = gradient.norm()?;
         let update = Update {
             loss: total / parts,
             gradient_norm,
             gradient_variance,
             log_probs: all_log_probs,
-            weights: None,
+            weights: lesson.weights.clone(),
             tokens_trained,
-            tokens_read: 0,
+            tokens_read: lesson.tokens_read,
         };
         Ok((gradient, update))
     }
