@@ -171,6 +171,10 @@ struct Built {
     deps: PathBuf,
 }
 
+/// The features of this command: cells get the same, and no dependency is compiled for both.
+const FEATURES: [(&str, bool); 3] =
+    [("cuda", cfg!(feature = "cuda")), ("mpi", cfg!(feature = "mpi")), ("nccl", cfg!(feature = "nccl"))];
+
 /// Compiles the library once more, as cells load it. Its dependencies are those of the command, compiled already.
 fn build(project: &Project) -> Result<Built> {
     let what = "Building the library for the kernel";
@@ -178,6 +182,7 @@ fn build(project: &Project) -> Result<Built> {
     let mut cargo = cargo();
     cargo
         .args(["rustc", "--release", "--locked", "--lib"])
+        .args(FEATURES.iter().filter(|(_, is_on)| *is_on).map(|(name, _)| format!("--features={name}")))
         .args(["--crate-type", "dylib"])
         .args(["--message-format", "json-render-diagnostics"])
         .args(["--", "-Cprefer-dynamic"])

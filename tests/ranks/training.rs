@@ -51,7 +51,7 @@ pub fn train(ranks: &Ranks, microbatches: usize, folder: &RunFolder, killed_in: 
         }
     }
     ranks.same("the trained weights", &model.params.digest()?)?;
-    Ok(Trained { losses, weights: numbers(&model)? })
+    Ok(Trained { losses, weights: weights(&model)? })
 }
 
 /// What the checkpoint in a folder holds.
@@ -59,7 +59,7 @@ pub fn read(folder: &RunFolder) -> Result<Trained> {
     let saved = candle_core::safetensors::load(folder.file(CHECKPOINT), &Device::Cpu)?;
     let model = model()?;
     model.params.assign(&saved)?;
-    Ok(Trained { losses: saved.get("losses").context("no losses")?.to_vec1()?, weights: numbers(&model)? })
+    Ok(Trained { losses: saved.get("losses").context("no losses")?.to_vec1()?, weights: weights(&model)? })
 }
 
 /// The gradient and the loss of the whole batch, a token. The one place that knows how gradients are kept.
@@ -118,7 +118,7 @@ fn example(index: usize) -> (Vec<u32>, Vec<u32>) {
     (walk[..prompt].to_vec(), walk[prompt..prompt + length].to_vec())
 }
 
-fn numbers(model: &LanguageModel) -> Result<Vec<f32>> {
+fn weights(model: &LanguageModel) -> Result<Vec<f32>> {
     let mut all = Vec::new();
     for (_, var) in model.params.iter() {
         all.extend(var.flatten_all()?.to_vec1::<f32>()?);
