@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
-use qstar::experiment::{Preset, Scratch, TEXT_TASKS, TextSources, World, text_pools};
+use qstar::experiment::{Preset, Scratch, TEXT_TASKS, TargetName, TextSources, World, text_pools};
 use qstar::method::{ALL as METHODS, Method};
 use qstar::notebook::{self, Project, Reproduction};
 use qstar::progress::Progress;
@@ -121,6 +121,11 @@ struct Train {
     #[arg(long, default_value = "qstar", help = format!("The method: {}", METHODS.map(|method| method.name).join(", ")))]
     method: String,
 
+    #[arg(long, default_value = "expert", help = format!(
+        "What the policy is mixed with: {}; what has to be trained for it is trained once and kept in data/cache",
+        TargetName::ALL.map(TargetName::name).join(", ")))]
+    target: TargetName,
+
     /// The seed of prompts and draws
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -224,6 +229,7 @@ fn train(project: &Project, how: Train) -> Result<()> {
         }
         other => bail!("unknown task {other:?}; known are micro, stories, {}", TEXT_TASKS.join(", ")),
     };
+    let world = world.with_target_named(&data, how.target)?;
     config.steps = how.steps.unwrap_or(config.steps);
     let spec = RunSpec::new(&*world.task, Method::by_name(&how.method)?, how.seed, config, &world.models)?;
     let run = Run::new(&how.runs.unwrap_or_else(|| data.join("runs")), spec)?;

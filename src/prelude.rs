@@ -9,8 +9,8 @@ pub use polars::prelude::{Column, DataFrame};
 pub use crate::display::{Html, Show};
 pub use crate::experiment::exact::{Estimate, Setting, Tabular, TabularProposal, Tree};
 pub use crate::experiment::{
-    DraftRow, Folders, LearnedReward, Plan, Preset, RemedyRow, Results, Search, Size, TargetRow, Trials, Tuned, World,
-    derivation, exact, measure_targets, remedies, report,
+    DraftRow, Folders, LearnedReward, Plan, Preset, RemedyRow, Results, Search, Size, TargetName, TargetRow, Trials,
+    Tuned, World, derivation, exact, measure_targets, remedies, report,
 };
 pub use crate::method::{
     ALL as METHODS, Advantage, Aggregate, Bound, DPO, Dpo, ENTROPY, ESS_BALANCE, GRPO, KlEstimator, Level, Method,

@@ -5,6 +5,7 @@ mod cache;
 pub mod derivation;
 pub mod exact;
 mod folders;
+mod named_target;
 mod plan;
 mod preset;
 pub mod remedies;
@@ -16,6 +17,7 @@ mod text_world;
 mod world;
 
 pub use folders::Folders;
+pub use named_target::TargetName;
 pub use plan::{Plan, Results, Tuned};
 pub use preset::{Preset, Size, TextSize};
 pub use remedies::{DraftRow, RemedyRow};

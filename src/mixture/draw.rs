@@ -79,9 +79,6 @@ pub fn draw_truncated(
     temperature.check()?;
     truncation.check()?;
     ensure!((0.0..1.0).contains(&uniform), "a uniform number lies in [0, 1): {uniform}");
-    let scaled = |row: &[f32], temperature: f64| -> Option<Vec<f32>> {
-        (temperature != 1.0).then(|| row.iter().map(|&x| (f64::from(x) / temperature) as f32).collect())
-    };
     let (own_policy, own_target) = (scaled(policy, temperature.policy), scaled(target, temperature.target));
     let (policy, target) = (own_policy.as_deref().unwrap_or(policy), own_target.as_deref().unwrap_or(target));
     with_split(|split| {
@@ -123,8 +120,13 @@ pub fn draw_rows(
         .collect()
 }
 
+/// A row of logits over a temperature, if that is not 1.
+pub(super) fn scaled(row: &[f32], temperature: f64) -> Option<Vec<f32>> {
+    (temperature != 1.0).then(|| row.iter().map(|&x| (f64::from(x) / temperature) as f32).collect())
+}
+
 /// The outcomes that the truncation keeps of q_α^(1/temperature), in ascending order.
-fn keep(
+pub(super) fn keep(
     split: &Split,
     policy: &[f32],
     target: &[f32],

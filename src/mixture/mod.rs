@@ -28,6 +28,7 @@
 mod batch;
 #[cfg(feature = "cuda")]
 pub mod cuda;
+mod distribution;
 mod draw;
 mod exp2;
 mod head;
@@ -44,6 +45,7 @@ mod tail;
 mod truncation;
 
 pub use batch::{Batch, alphas_of_rows, solve_batch, solve_rows};
+pub use distribution::{Distribution, distribution, distribution_softmax};
 pub use draw::{Drawn, Temperature, draw, draw_rows, draw_truncated};
 pub use pair::{Moments, Pair};
 pub use rule::{Rule, Solver, Start};

@@ -6,11 +6,13 @@ use candle_core::{DType, Device, Tensor};
 use super::Network;
 use crate::nn::{self, KvCache};
 
-/// A model, its cache, and the logits of the next token of every row.
+/// A model, its cache, and the logits behind the tokens that were read last.
 pub struct Decoder<'a> {
     network: &'a Network,
     cache: KvCache,
     logits: Vec<f32>,
+    /// Where the logits of each row begin, counted in tokens, and where the last row's end.
+    begins: Vec<usize>,
     vocabulary: usize,
     tokens_read: usize,
 }
@@ -35,34 +37,67 @@ impl<'a> Decoder<'a> {
         let vocabulary = logits.dim(1)?;
         let logits = logits.flatten_all()?.to_dtype(DType::F32)?.to_vec1()?;
         let tokens_read = prompts.iter().map(Vec::len).sum();
-        Ok(Self { network, cache: cache.select(&rows), logits, vocabulary, tokens_read })
+        let begins = (0..=rows.len()).collect();
+        Ok(Self { network, cache: cache.select(&rows), logits, begins, vocabulary, tokens_read })
     }
 
     pub fn vocabulary(&self) -> usize {
         self.vocabulary
     }
 
-    /// The logits at a place of the current batch.
+    /// The logits behind the last token of the row at a place of the current batch.
     pub fn row(&self, place: usize) -> &[f32] {
-        &self.logits[place * self.vocabulary..(place + 1) * self.vocabulary]
+        self.logits_at(self.begins[place + 1] - 1)
     }
 
-    /// Drops all rows but those at `places` of the current batch.
+    /// The logits behind token `j` of those that the row at a place read last.
+    pub fn row_behind(&self, place: usize, j: usize) -> &[f32] {
+        self.logits_at(self.begins[place] + j)
+    }
+
+    fn logits_at(&self, token: usize) -> &[f32] {
+        &self.logits[token * self.vocabulary..(token + 1) * self.vocabulary]
+    }
+
+    /// The batch of the rows at `places` of the current one, in that order; a row may be left out or repeated.
     pub fn keep(&mut self, places: &[usize]) {
-        if places.len() < self.cache.lengths().len() {
+        if !places.iter().copied().eq(0..self.cache.lengths().len()) {
             self.cache = self.cache.select(places);
         }
     }
 
-    /// Reads one token a row.
-    pub fn feed(&mut self, tokens: &[u32]) -> Result<()> {
-        let ids = Tensor::from_slice(tokens, (tokens.len(), 1), &Device::Cpu)?;
+    /// Reads some tokens a row, all at once: none for some rows, but one for any.
+    pub fn feed(&mut self, tokens: &[&[u32]]) -> Result<()> {
+        let longest = tokens.iter().map(|tokens| tokens.len()).max().unwrap_or(0);
+        let padded = |tokens: &&[u32]| {
+            let padding = std::iter::repeat_n(0, longest - tokens.len());
+            tokens.iter().copied().chain(padding).collect::<Vec<u32>>()
+        };
+        let ids = Tensor::from_vec(tokens.iter().flat_map(padded).collect(), (tokens.len(), longest), &Device::Cpu)?;
         let hidden = self.network.hidden(&ids, Some(&mut self.cache))?;
-        self.cache.advance(std::iter::repeat_n(1, tokens.len()));
-        let logits = self.network.logits(&hidden.flatten_to(1)?)?.flatten_all()?;
-        self.logits = logits.to_dtype(DType::F32)?.to_vec1()?;
-        self.tokens_read += tokens.len();
+        self.cache.advance(tokens.iter().map(|tokens| tokens.len()));
+        let mut hidden = hidden.flatten_to(1)?;
+        if tokens.iter().any(|tokens| tokens.len() < longest) {
+            let real =
+                |(row, tokens): (usize, &&[u32])| (row * longest..row * longest + tokens.len()).map(|i| i as u32);
+            let real: Vec<u32> = tokens.iter().enumerate().flat_map(real).collect();
+            hidden = nn::select_rows(&hidden, &Tensor::new(real, &Device::Cpu)?)?;
+        }
+        self.logits = self.network.logits(&hidden)?.flatten_all()?.to_dtype(DType::F32)?.to_vec1()?;
+        self.begins.clear();
+        self.begins.push(0);
+        let mut end = 0;
+        self.begins.extend(tokens.iter().map(|tokens| {
+            end += tokens.len();
+            end
+        }));
+        self.tokens_read += end;
         Ok(())
+    }
+
+    /// Forgets the last `by` tokens of every row.
+    pub fn retract(&mut self, by: &[usize]) {
+        self.cache.retract(by);
     }
 
     /// Floating-point operations so far: 2 a parameter and token, padding left out.

@@ -103,6 +103,16 @@ impl KvCache {
         }
     }
 
+    /// Forgets the last `by[row]` tokens of every row: what comes next is written over them.
+    ///
+    /// # Panics
+    /// A row holds fewer tokens.
+    pub fn retract(&mut self, by: &[usize]) {
+        for (length, by) in self.lengths.iter_mut().zip(by) {
+            *length = length.checked_sub(*by).expect("a row forgets tokens that it holds");
+        }
+    }
+
     /// The cache of the rows `rows`, in that order; a row may be dropped or appear more than once.
     pub fn select(&self, rows: &[usize]) -> Self {
         let room = self.capacity * self.heads.kv * self.heads.dim;

@@ -4,6 +4,7 @@
 //! drawn in. Rows that have ended leave the batch.
 
 mod sampler;
+pub mod speculative;
 mod stop;
 
 use serde::{Deserialize, Serialize};
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::mixture::{Rule, Solution};
 
 pub use sampler::{Rollout, Sampler};
+pub use speculative::{Draft, Gamma, Speculated, Speculation};
 pub use stop::StopStrings;
 
 /// From which distribution responses are drawn.

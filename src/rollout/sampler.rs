@@ -184,6 +184,7 @@ impl Sampler<'_> {
             }
             going.retain(|row| !responses[row.place].ended);
             let tokens: Vec<u32> = going.iter().map(|row| responses[row.place].draws[position].token).collect();
+            let tokens: Vec<&[u32]> = tokens.chunks(1).collect();
             for contexts in [&mut policy, &mut target].into_iter().flatten() {
                 contexts.keep(&places);
                 contexts.feed(&tokens)?;
@@ -195,7 +196,7 @@ impl Sampler<'_> {
     }
 
     /// Every prompt must leave room for the longest response.
-    fn check_lengths(&self, model: &str, positions: usize, prompts: &[Vec<u32>]) -> Result<()> {
+    pub(super) fn check_lengths(&self, model: &str, positions: usize, prompts: &[Vec<u32>]) -> Result<()> {
         let limit = self.max_response_tokens;
         for (i, length) in prompts.iter().map(Vec::len).enumerate() {
             ensure!(length > 0, "prompt {i} is empty: a model needs a token to continue");
@@ -217,7 +218,7 @@ impl Sampler<'_> {
         Ok(())
     }
 
-    fn row(&self, place: usize) -> Row<'_> {
+    pub(super) fn row(&self, place: usize) -> Row<'_> {
         let number = self.first_row + place as u64;
         let rng = seed::rng(self.seed, self.purpose, self.step, number);
         Row { place, number, rng, watch: self.stop_strings.as_ref().map(StopStrings::watch) }
@@ -281,17 +282,17 @@ impl Sampler<'_> {
 }
 
 /// A response that is still going.
-struct Row<'a> {
+pub(super) struct Row<'a> {
     /// Its place among the responses of this call, and its number among all rows.
-    place: usize,
-    number: u64,
-    rng: rand_chacha::ChaCha8Rng,
+    pub place: usize,
+    pub number: u64,
+    pub rng: rand_chacha::ChaCha8Rng,
     watch: Option<Watch<'a>>,
 }
 
 impl Row<'_> {
     /// Whether the response ends with `token`.
-    fn ends(&mut self, sampler: &Sampler, token: u32) -> Result<bool> {
+    pub fn ends(&mut self, sampler: &Sampler, token: u32) -> Result<bool> {
         if sampler.stop_tokens.contains(&token) {
             return Ok(true);
         }

@@ -36,7 +36,7 @@ pub fn log_probs_along(target: &dyn Target, prompts: &[Vec<u32>], responses: &[V
             break;
         }
         going = places.iter().map(|&place| going[place]).collect();
-        let tokens: Vec<u32> = going.iter().map(|&row| responses[row][position]).collect();
+        let tokens: Vec<&[u32]> = going.iter().map(|&row| &responses[row][position..=position]).collect();
         contexts.keep(&places);
         contexts.feed(&tokens)?;
     }

@@ -57,14 +57,21 @@ pub trait Contexts: Sync {
     /// The logits of the row at a place of the batch that was read last: after [`keep`](Self::keep) feed before you ask.
     fn row(&self, place: usize) -> &[f32];
 
-    /// Drops all rows but those at `places` of the current batch.
+    /// The logits behind token `j` of those that the row read last: of one that read three, `row_behind(place, 2)` is
+    /// [`row`](Self::row).
+    fn row_behind(&self, place: usize, j: usize) -> &[f32];
+
+    /// The batch of the rows at `places` of the current one, in that order; a row may be left out or repeated.
     fn keep(&mut self, places: &[usize]);
 
-    /// Reads one token a row.
+    /// Reads some tokens a row, all at once; a row that reads none has no logits until it does.
     ///
     /// # Errors
     /// Those of its models.
-    fn feed(&mut self, tokens: &[u32]) -> Result<()>;
+    fn feed(&mut self, tokens: &[&[u32]]) -> Result<()>;
+
+    /// Forgets the last `by` tokens of every row, which then has no logits until it reads again.
+    fn retract(&mut self, by: &[usize]);
 
     /// What all of it has cost so far.
     fn cost(&self) -> Cost;
@@ -79,12 +86,20 @@ impl Contexts for Decoder<'_> {
         Decoder::row(self, place)
     }
 
+    fn row_behind(&self, place: usize, j: usize) -> &[f32] {
+        Decoder::row_behind(self, place, j)
+    }
+
     fn keep(&mut self, places: &[usize]) {
         Decoder::keep(self, places);
     }
 
-    fn feed(&mut self, tokens: &[u32]) -> Result<()> {
+    fn feed(&mut self, tokens: &[&[u32]]) -> Result<()> {
         Decoder::feed(self, tokens)
+    }
+
+    fn retract(&mut self, by: &[usize]) {
+        Decoder::retract(self, by);
     }
 
     fn cost(&self) -> Cost {

@@ -142,8 +142,11 @@ impl Target for RewardSoftmax {
 
     fn read<'a>(&'a self, prompts: &[Vec<u32>], k: usize, max_new: usize) -> Result<Box<dyn Contexts + 'a>> {
         let base = Decoder::prefill(&self.network, prompts, k, max_new)?;
-        let prefixes = prompts.iter().flat_map(|prompt| std::iter::repeat_n(prompt.clone(), k)).collect();
-        let mut tilted = Tilted { target: self, base, prefixes, logits: Vec::new(), cost: Cost::default() };
+        let prefixes: Vec<Vec<u32>> =
+            prompts.iter().flat_map(|prompt| std::iter::repeat_n(prompt.clone(), k)).collect();
+        let read = vec![1; prefixes.len()];
+        let (logits, cost) = (Vec::new(), Cost::default());
+        let mut tilted = Tilted { target: self, base, prefixes, read, logits, cost };
         tilted.tilt()?;
         Ok(Box::new(tilted))
     }
@@ -154,6 +157,8 @@ struct Tilted<'a> {
     target: &'a RewardSoftmax,
     base: Decoder<'a>,
     prefixes: Vec<Vec<u32>>,
+    /// How many tokens every row read last, and the logits behind each of them, row by row.
+    read: Vec<usize>,
     logits: Vec<f32>,
     /// Of the rewards.
     cost: Cost,
@@ -162,10 +167,17 @@ struct Tilted<'a> {
 impl Tilted<'_> {
     fn tilt(&mut self) -> Result<()> {
         let SoftmaxConfig { base, k, beta, .. } = self.target.config;
-        let rows: Vec<&[f32]> = (0..self.prefixes.len()).map(|place| self.base.row(place)).collect();
+        let last = |(place, prefix): (usize, &'_ Vec<u32>)| -> Vec<(usize, usize, usize)> {
+            let read = self.read[place];
+            (0..read).map(|j| (place, j, prefix.len() + 1 + j - read)).collect()
+        };
+        // Place, token of those that were read last, length of the prefix that ends with it.
+        let places: Vec<(usize, usize, usize)> = self.prefixes.iter().enumerate().flat_map(last).collect();
+        let rows: Vec<&[f32]> = places.iter().map(|&(place, j, _)| self.base.row_behind(place, j)).collect();
         let candidates: Vec<Vec<u32>> = rows.iter().map(|row| likeliest(row, k)).collect();
-        let extended = self.prefixes.iter().zip(&candidates).flat_map(|(prefix, candidates)| {
-            candidates.iter().map(|&token| prefix.iter().copied().chain([token]).collect::<Vec<u32>>())
+        let extended = places.iter().zip(&candidates).flat_map(|(&(place, _, length), candidates)| {
+            let prefix = &self.prefixes[place][..length];
+            candidates.iter().map(move |&token| prefix.iter().copied().chain([token]).collect::<Vec<u32>>())
         });
         let (rewards, cost) = self.target.rewards(extended.collect())?;
         let mut logits = Vec::with_capacity(rows.len() * self.base.vocabulary());
@@ -210,18 +222,29 @@ impl Contexts for Tilted<'_> {
     }
 
     fn row(&self, place: usize) -> &[f32] {
-        &self.logits[place * self.vocabulary()..(place + 1) * self.vocabulary()]
+        self.row_behind(place, self.read[place] - 1)
+    }
+
+    fn row_behind(&self, place: usize, j: usize) -> &[f32] {
+        let at = self.read[..place].iter().sum::<usize>() + j;
+        &self.logits[at * self.vocabulary()..(at + 1) * self.vocabulary()]
     }
 
     fn keep(&mut self, places: &[usize]) {
         self.base.keep(places);
-        self.prefixes = places.iter().map(|&place| std::mem::take(&mut self.prefixes[place])).collect();
+        self.prefixes = places.iter().map(|&place| self.prefixes[place].clone()).collect();
     }
 
-    fn feed(&mut self, tokens: &[u32]) -> Result<()> {
+    fn feed(&mut self, tokens: &[&[u32]]) -> Result<()> {
         self.base.feed(tokens)?;
-        self.prefixes.iter_mut().zip(tokens).for_each(|(prefix, &token)| prefix.push(token));
+        self.prefixes.iter_mut().zip(tokens).for_each(|(prefix, tokens)| prefix.extend_from_slice(tokens));
+        self.read = tokens.iter().map(|tokens| tokens.len()).collect();
         self.tilt()
+    }
+
+    fn retract(&mut self, by: &[usize]) {
+        self.base.retract(by);
+        self.prefixes.iter_mut().zip(by).for_each(|(prefix, by)| prefix.truncate(prefix.len() - by));
     }
 
     fn cost(&self) -> Cost {

@@ -129,7 +129,7 @@ fn rows_may_leave_and_go_on_as_they_like() {
             let tokens: Vec<u32> = (0..places.len()).map(|i| ((3 * i + 5 * round + 1) % VOCABULARY) as u32).collect();
             prefixes.iter_mut().zip(&tokens).for_each(|(prefix, &token)| prefix.push(token));
             contexts.keep(places);
-            contexts.feed(&tokens).unwrap();
+            contexts.feed(&tokens.chunks(1).collect::<Vec<_>>()).unwrap();
             for (place, prefix) in prefixes.iter().enumerate() {
                 let alone = target.read(std::slice::from_ref(prefix), 1, 1).unwrap();
                 let wide = |row: &[f32]| softmax(&row.iter().map(|&x| f64::from(x)).collect::<Vec<_>>());

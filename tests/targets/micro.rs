@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 use std::time::Instant;
 
-use qstar::experiment::{HELD_OUT_PAIRS, LearnedReward, World, measure_targets, remedies};
+use qstar::experiment::{HELD_OUT_PAIRS, LearnedReward, TargetName, World, measure_targets, remedies};
 use qstar::method;
 use qstar::models::{Config, Gpt2Config, LanguageModel};
 use qstar::rollout::Proposal;
@@ -104,6 +104,22 @@ fn qstar_trains_with_every_target() {
             assert_eq!(calls, 48);
         }
     }
+}
+
+#[test]
+fn a_target_by_name_is_made_once() {
+    let data = tempfile::tempdir().unwrap();
+    // The one that trains fastest; the others go the same way.
+    let identity = || {
+        let start = Instant::now();
+        let world = world().with_target_named(data.path(), TargetName::PrefixScorer).unwrap();
+        (world.models.target.identity(), start.elapsed().as_secs_f64())
+    };
+    let (first, slow) = identity();
+    let (second, fast) = identity();
+    assert_eq!(first, second);
+    assert!(first.starts_with("prefix_scorer") && fast < slow, "{slow} s, then {fast} s");
+    assert!("oracle".parse::<TargetName>().unwrap_err().to_string().contains("expert, prefix_scorer"));
 }
 
 #[test]

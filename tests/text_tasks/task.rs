@@ -74,8 +74,14 @@ fn prompts_fit_and_keep_the_marker() {
         let answer = task.demonstration(&prompt, 0).unwrap();
         assert!(answer.len() <= 24 && task.demonstration(&prompt, 1).is_none());
         let text = task.text(&answer).unwrap();
-        assert!(example.demonstrations[0].starts_with(text.trim_end_matches('\u{FFFD}')), "{text:?} {:?}", example.demonstrations[0]);
-        assert_eq!(answer.last() == Some(&50256), text == example.demonstrations[0]);
+        assert!(
+            example.demonstrations[0].starts_with(text.trim_end_matches('\u{FFFD}')),
+            "{text:?} {:?}",
+            example.demonstrations[0]
+        );
+        // Cut or whole: one without an end token has as many tokens as it may have.
+        let ended = answer.last() == Some(&50256);
+        assert!(if ended { text == example.demonstrations[0] } else { answer.len() == 24 }, "{text:?}");
         let pair = task.preference(&prompt, 0);
         assert_eq!(pair.is_some(), example.pair.is_some());
         assert!(task.preference(&prompt, 1).is_none());

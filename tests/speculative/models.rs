@@ -1,0 +1,255 @@
+//! On models with KV caches: what is known of a drawn token, its law at visited prefixes, and where responses end.
+
+use anyhow::Result;
+use qstar::mixture::{Pair, Rule, Temperature, Truncation, distribution, distribution_softmax};
+use qstar::models::{Config, Gpt2Config, LanguageModel, LlamaConfig, Network};
+use qstar::rollout::speculative::residual;
+use qstar::rollout::{Draft, Gamma, Proposal, Response, Sampler, Speculated, Speculation};
+use qstar::target::{Expert, RewardSoftmax, SequenceReward, SoftmaxConfig, Target};
+use statrs::distribution::{ChiSquared, ContinuousCDF};
+
+const VOCABULARY: usize = 13;
+
+fn gpt2(seed: u64, width: usize) -> LanguageModel {
+    let config = Gpt2Config {
+        vocab_size: VOCABULARY,
+        n_positions: 48,
+        n_embd: width,
+        n_layer: 2,
+        n_head: 2,
+        initializer_range: 0.25,
+        ..Default::default()
+    };
+    LanguageModel::new(Config::Gpt2(config), seed).unwrap()
+}
+
+fn llama(seed: u64) -> LanguageModel {
+    let config = LlamaConfig {
+        vocab_size: VOCABULARY,
+        max_position_embeddings: 48,
+        hidden_size: 16,
+        intermediate_size: 24,
+        num_hidden_layers: 2,
+        num_attention_heads: 4,
+        num_key_value_heads: 2,
+        initializer_range: 0.3,
+        ..Default::default()
+    };
+    LanguageModel::new(Config::Llama(config), seed).unwrap()
+}
+
+fn prompts() -> Vec<Vec<u32>> {
+    vec![vec![1, 2, 3], vec![4], vec![5, 6, 7, 8, 9]]
+}
+
+fn sampler(proposal: Proposal) -> Sampler<'static> {
+    Sampler { proposal, stop_tokens: &[0], max_response_tokens: 12, seed: 3, ..Default::default() }
+}
+
+const Q_STAR: Proposal = Proposal::Mixture(Rule::Q_STAR);
+
+/// The model's logits before every token of a response, read at once without a cache.
+fn logits(network: &Network, prompt: &[u32], response: &[u32]) -> Vec<Vec<f32>> {
+    let all = [prompt, &response[..response.len() - 1]].concat();
+    let ids = candle_core::Tensor::new(&all[..], &candle_core::Device::Cpu).unwrap().unsqueeze(0).unwrap();
+    let rows = network.logits(&network.hidden(&ids, None).unwrap()).unwrap().squeeze(0).unwrap().to_vec2().unwrap();
+    rows[prompt.len() - 1..].to_vec()
+}
+
+/// Every way of speculating that a pair of models allows.
+fn speculations(draft: &Network) -> Vec<Speculation<'_>> {
+    let base = Speculation::by_policy(3);
+    vec![
+        Speculation::by_policy(1),
+        base,
+        Speculation::by_policy(20),
+        Speculation { candidates: 3, ..base },
+        Speculation { draft_temperature: 1.4, ..base },
+        Speculation { gamma: Gamma::Adaptive { most: 6, draft_cost: 0.1 }, ..base },
+        Speculation { draft: Draft::Model(draft), ..base },
+        Speculation { draft: Draft::Model(draft), candidates: 2, gamma: Gamma::Fixed(2), ..base },
+    ]
+}
+
+#[test]
+fn what_is_known_of_a_token_is_what_its_prefix_says() {
+    let policies = [gpt2(1, 16), llama(1)];
+    for (policy, expert) in policies.iter().zip([gpt2(2, 24), llama(2)]) {
+        let (policy, small) = (policy.frozen().unwrap(), gpt2(7, 8).frozen().unwrap());
+        let target = Expert::new(&expert).unwrap();
+        let expert = expert.frozen().unwrap();
+        for (i, speculation) in speculations(&small).iter().enumerate() {
+            for proposal in [Q_STAR, Proposal::Target, Proposal::Mixture(Rule::EssBalance)] {
+                let Speculated { responses, counts, .. } =
+                    sampler(proposal).speculate(&policy, Some(&target), speculation, &prompts(), 4).unwrap();
+                assert_eq!(responses.len(), 12);
+                assert_eq!(counts.tokens, responses.iter().map(|r| r.draws.len() as u64).sum::<u64>());
+                assert!(counts.accepted <= counts.tested && counts.tested <= counts.drafted);
+                for (row, response) in responses.iter().enumerate() {
+                    let tokens = response.tokens();
+                    let ends = tokens.iter().position(|token| *token == 0);
+                    assert_eq!(response.ended, ends.is_some());
+                    assert!(tokens.len() <= 12 && ends.is_none_or(|end| end + 1 == tokens.len()));
+                    assert!(response.ended || tokens.len() == 12);
+                    let prompt = &prompts()[row / 4];
+                    let (p, t) = (logits(&policy, prompt, &tokens), logits(&expert, prompt, &tokens));
+                    for (j, draw) in response.draws.iter().enumerate() {
+                        let q = match proposal {
+                            Proposal::Mixture(rule) => {
+                                distribution(&p[j], &t[j], &rule, &Temperature::ONE, &Truncation::NONE).unwrap()
+                            }
+                            _ => distribution_softmax(&t[j], 1.0, &Truncation::NONE).unwrap(),
+                        };
+                        let near =
+                            |a: f64, b: f64| assert!((a - b).abs() < 2e-5, "way {i}, row {row}, token {j}: {a}, {b}");
+                        let token = draw.token as usize;
+                        near(draw.log_q, q.probabilities[token].ln());
+                        near(draw.log_t.unwrap(), qstar::mixture::log_prob(&t[j], draw.token).unwrap());
+                        if proposal != Proposal::Target {
+                            near(draw.log_p.unwrap(), qstar::mixture::log_prob(&p[j], draw.token).unwrap());
+                            near(draw.mixture.unwrap().alpha, q.solution.unwrap().alpha);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_row_does_not_depend_on_its_batch() {
+    let (policy, small) = (gpt2(1, 16).frozen().unwrap(), gpt2(7, 8).frozen().unwrap());
+    let target = Expert::new(&gpt2(2, 24)).unwrap();
+    for speculation in speculations(&small) {
+        let draw = |prompts: &[Vec<u32>], first_row| -> Vec<Response> {
+            let sampler = Sampler { first_row, ..sampler(Q_STAR) };
+            sampler.speculate(&policy, Some(&target), &speculation, prompts, 2).unwrap().responses
+        };
+        let all = draw(&prompts(), 0);
+        for (i, prompt) in prompts().iter().enumerate() {
+            let alone = draw(std::slice::from_ref(prompt), 2 * i as u64);
+            let tokens = |responses: &[Response]| responses.iter().map(Response::tokens).collect::<Vec<_>>();
+            assert_eq!(tokens(&alone), tokens(&all[2 * i..2 * i + 2]));
+        }
+    }
+}
+
+/// The exact law of a token at every prefix that was visited, from the numbers that the sampler had, against q* of the same
+/// logits by the solver in f64.
+#[test]
+fn the_law_at_visited_prefixes_is_q_star() {
+    let (policy, expert) = (gpt2(1, 16), gpt2(2, 24));
+    let (network, expert_network) = (policy.frozen().unwrap(), expert.frozen().unwrap());
+    let target = Expert::new(&expert).unwrap();
+    let sampler = Sampler { stop_tokens: &[], max_response_tokens: 24, ..sampler(Q_STAR) };
+    let (mut visited, mut worst, mut naive) = (0, 0.0f64, 0.0f64);
+    let speculated = sampler.speculate(&network, Some(&target), &Speculation::by_policy(3), &prompts(), 140).unwrap();
+    for (row, response) in speculated.responses.iter().enumerate() {
+        let prompt = &prompts()[row / 140];
+        let tokens = response.tokens();
+        let (p, t) = (logits(&network, prompt, &tokens), logits(&expert_network, prompt, &tokens));
+        for (p, t) in p.iter().zip(&t) {
+            let q = distribution(p, t, &Rule::Q_STAR, &Temperature::ONE, &Truncation::NONE).unwrap().probabilities;
+            let d = distribution_softmax(p, 1.0, &Truncation::NONE).unwrap().probabilities;
+            let rejected: f64 = q.iter().zip(&d).map(|(q, d)| (d - q).max(0.0)).sum();
+            let mut rest = q.clone();
+            residual(&mut rest, &d);
+            let wide = |row: &[f32]| row.iter().map(|&x| f64::from(x)).collect::<Vec<f64>>();
+            let normal = |row: &[f32]| {
+                let total = wide(row).iter().map(|x| x.exp()).sum::<f64>().ln();
+                wide(row).iter().map(|x| x - total).collect::<Vec<f64>>()
+            };
+            let exact = Pair::from_log_probs(&normal(p), &normal(t)).unwrap();
+            let alpha = exact.solve(&Rule::Q_STAR).unwrap().alpha;
+            let mix: Vec<f64> =
+                wide(p).iter().zip(wide(t)).map(|(p, t)| (alpha * p + (1.0 - alpha) * t).exp()).collect();
+            let z: f64 = mix.iter().sum();
+            let kl = |law: &dyn Fn(usize) -> f64| -> f64 {
+                (0..mix.len()).map(|x| law(x) * (law(x) / (mix[x] / z)).ln()).sum()
+            };
+            worst = worst.max(kl(&|x| q[x].min(d[x]) + rejected * rest[x]).abs());
+            naive = naive.max(kl(&|x| q[x].min(d[x]) + rejected * q[x]));
+            visited += 1;
+        }
+    }
+    println!("{visited} prefixes: KL at most {worst:e}; with q after a rejection {naive:.3}");
+    assert!(visited >= 10_000 && worst < 1e-6 && naive > 0.01);
+}
+
+/// Texts of the standard sampler and of speculation are of one law: counts of their first two tokens.
+#[test]
+fn texts_of_both_samplers_are_of_one_law() {
+    let (policy, small) = (gpt2(1, 16).frozen().unwrap(), gpt2(7, 8).frozen().unwrap());
+    let target = Expert::new(&gpt2(2, 24)).unwrap();
+    let standard = Sampler { seed: 100, max_response_tokens: 4, ..sampler(Q_STAR) };
+    let rows = 4000;
+    let prompt = vec![vec![1, 2, 3]];
+    let counts = |responses: &[Response]| -> Vec<f64> {
+        let mut counts = vec![0.0; VOCABULARY * VOCABULARY];
+        for response in responses {
+            let tokens = response.tokens();
+            let pair = (tokens[tokens.len() - 1] as usize, tokens.get(1).map_or(0, |token| *token as usize));
+            counts[pair.0 * VOCABULARY + pair.1] += 1.0;
+        }
+        counts
+    };
+    let first = counts(&standard.draw(&policy, Some(&target), &prompt, rows).unwrap());
+    for (i, speculation) in speculations(&small).iter().enumerate() {
+        let sampler = Sampler { seed: 200 + i as u64, ..standard.clone() };
+        let second = counts(&sampler.speculate(&policy, Some(&target), speculation, &prompt, rows).unwrap().responses);
+        // Chi-squared of two samples of one size; rare cells are put together.
+        let (mut statistic, mut cells, mut rare) = (0.0, 0.0, (0.0, 0.0));
+        let mut add = |a: f64, b: f64| {
+            statistic += (a - b) * (a - b) / (a + b);
+            cells += 1.0;
+        };
+        for (a, b) in first.iter().zip(&second) {
+            if a + b < 10.0 { rare = (rare.0 + a, rare.1 + b) } else { add(*a, *b) }
+        }
+        if rare.0 + rare.1 >= 10.0 {
+            add(rare.0, rare.1);
+        }
+        let p = 1.0 - ChiSquared::new(cells - 1.0).unwrap().cdf(statistic);
+        println!("way {i}: {cells} cells, p = {p:.3}");
+        assert!(p > 0.001, "way {i}: p = {p}");
+    }
+}
+
+#[test]
+fn every_target_speculates() -> Result<()> {
+    let (policy, base) = (gpt2(1, 16), gpt2(2, 24));
+    let reward = SequenceReward::of("length", |sequences| {
+        Ok(sequences.iter().map(|tokens| (tokens.iter().sum::<u32>() % 7) as f64 / 7.0).collect())
+    });
+    let softmax = RewardSoftmax::new(&base, reward, SoftmaxConfig { k: 4, ..Default::default() })?;
+    let network = policy.frozen()?;
+    for candidates in [1, 2] {
+        let speculation = Speculation { candidates, ..Speculation::by_policy(3) };
+        let speculated = sampler(Q_STAR).speculate(&network, Some(&softmax), &speculation, &prompts(), 3)?;
+        assert!(speculated.cost.reward_calls > 0);
+        for (row, response) in speculated.responses.iter().enumerate() {
+            let along = qstar::target::log_probs_along(&softmax, &[prompts()[row / 3].clone()], &[response.tokens()])?;
+            for (draw, log_t) in response.draws.iter().zip(&along.log_probs) {
+                assert!((draw.log_t.unwrap() - log_t[draw.token as usize]).abs() < 2e-5);
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn what_cannot_be_speculated_is_said() {
+    let policy = gpt2(1, 16).frozen().unwrap();
+    let target = Expert::new(&gpt2(2, 24)).unwrap();
+    let failed = |proposal, speculation: Speculation, target: Option<&dyn Target>| {
+        let error = sampler(proposal).speculate(&policy, target, &speculation, &prompts(), 1).unwrap_err();
+        format!("{error:#}")
+    };
+    let base = Speculation::by_policy(3);
+    assert!(failed(Proposal::Policy, base, None).contains("drafts for itself"));
+    assert!(failed(Q_STAR, base, None).contains("needs a target"));
+    assert!(failed(Q_STAR, Speculation::by_policy(0), Some(&target)).contains("γ is 0"));
+    assert!(failed(Q_STAR, Speculation { candidates: 0, ..base }, Some(&target)).contains("candidates is 0"));
+    let cold = Speculation { draft_temperature: 0.0, ..base };
+    assert!(failed(Q_STAR, cold, Some(&target)).contains("temperature"));
+}
