@@ -1,6 +1,7 @@
 //! Plans of experiments: which task, methods and seeds, at which scale; targets, and the remedies against their cost;
 //! the frames of the derivation and of the exact world.
 
+mod comparison;
 pub mod derivation;
 pub mod exact;
 mod folders;
@@ -12,6 +13,7 @@ mod search;
 mod targets;
 mod world;
 
+pub use comparison::{AggregateRow, Curves, EfficiencyCurveRow, EfficiencyRow, ImprovementRow, ProfileRow};
 pub use folders::Folders;
 pub use plan::{Plan, Results, Tuned};
 pub use preset::{Preset, Size};
