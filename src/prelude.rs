@@ -9,15 +9,19 @@ pub use polars::prelude::{Column, DataFrame};
 pub use crate::display::{Html, Show};
 pub use crate::experiment::exact::{Estimate, Setting, Tabular, TabularProposal, Tree};
 pub use crate::experiment::{
-    DraftRow, Folders, LearnedReward, Plan, Preset, RemedyRow, Results, Search, Size, TargetName, TargetRow, Trials,
-    Tuned, World, derivation, exact, measure_targets, remedies, report,
+    Curves, DraftRow, Folders, LearnedReward, Plan, Preset, RemedyRow, Results, Search, Size, TargetName, TargetRow,
+    Trials, Tuned, World, derivation, exact, measure_targets, remedies, report,
 };
 pub use crate::method::{
     ALL as METHODS, Advantage, Aggregate, Bound, DPO, Dpo, ENTROPY, ESS_BALANCE, GRPO, KlEstimator, Level, Method,
     OFF_POLICY, ON_POLICY, Objective, Over, Penalty, Ppo, QSTAR, QSTAR_PPO, REINFORCE, REJECTION, RLOO, Rejection, SFT,
     SNR_MAX, STUDY, Source as ResponseSource, Surrogate, Treatment, UNIFORM, Weight,
 };
-pub use crate::metrics::{Interval, bootstrap_gain, t_interval, welch_t};
+pub use crate::metrics::{
+    Aggregate as ScoreAggregate, Correlation, Design, Efficiency, Interval, Reached, Reading, Resampled, TTest,
+    area_under_curve, bootstrap, bootstrap_gain, bootstrap_paired, cohen_kappa, holm, iqm, jackknife, jackknife_paired,
+    paired_t, pearson, probability_of_improvement, sample_efficiency, samples_to, spearman, t_interval, welch_t,
+};
 pub use crate::mixture::{
     Batch, Drawn, Moments, Pair, Rule, Solution, Solver, Start, Status, Temperature, Truncation, draw, solve_batch,
 };

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use qstar::experiment::{Plan, Preset, Search, World};
+use qstar::experiment::{Plan, Preset, Search, World, report};
 use qstar::method::{DPO, GRPO, Level, Method, ON_POLICY, QSTAR, REINFORCE, REJECTION, SFT, Source, Treatment, Weight};
 use qstar::mixture::Rule;
 use qstar::progress::Progress;
@@ -138,6 +138,37 @@ fn a_run_ends_with_the_step_that_reaches_its_budget() {
     }
     let config = RunConfig { max_kl: Some(1e-9), evaluate_every: 2, ..config() };
     assert_eq!(run(&world, REINFORCE, config, runs.path()), (2, "kl".to_string()));
+}
+
+/// At a budget of reward calls: REINFORCE spends 64 a step, SFT none and goes on to the last step.
+#[test]
+fn the_final_table_says_what_was_spent_and_why_runs_ended() {
+    let runs = tempfile::tempdir().unwrap();
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("data");
+    let mut size = Preset::load(&data, "smoke").unwrap().micro;
+    size.run = RunConfig { budget: Some(Budget::RewardCalls(100)), steps: 3, ..config() };
+    size.seeds = 2;
+    let methods = vec![REINFORCE, SFT];
+    let plan = Plan { world: world(), methods, tuned: vec![], size, runs: runs.path().to_path_buf() };
+    let results = plan.train().unwrap();
+    assert_eq!(results.ends("reinforce").unwrap(), ["budget", "budget"]);
+    let table = report::final_table(&results).unwrap();
+    let numbers = |name: &str| table.column(name).unwrap().f64().unwrap().to_vec_null_aware().left().unwrap();
+    assert_eq!(numbers("samples"), [128.0, 192.0]);
+    assert_eq!(numbers("reward_calls"), [128.0, 0.0]);
+    let ends: Vec<_> = table.column("end").unwrap().str().unwrap().iter().flatten().map(str::to_string).collect();
+    assert_eq!(ends, ["budget", "steps"]);
+    // FLOPs and seconds are those of the last steps' rows.
+    let steps = results.steps().unwrap();
+    let of = |name: &str| steps.column(name).unwrap().f64().unwrap().to_vec_null_aware().left().unwrap();
+    let (forward, backward, seconds) = (of("flops_forward"), of("flops_backward"), of("seconds_charged"));
+    // Rows of seed 0: two of REINFORCE, three of SFT; then the same of seed 1.
+    for (row, [first, second]) in [[1, 6], [4, 9]].into_iter().enumerate() {
+        let flops = 0.5 * (forward[first] + backward[first] + forward[second] + backward[second]);
+        assert!((numbers("flops")[row] / flops - 1.0).abs() < 1e-12 && flops > 0.0);
+        let spent = 0.5 * (seconds[first] + seconds[second]);
+        assert!((numbers("seconds")[row] / spent - 1.0).abs() < 1e-12 && spent > 0.0);
+    }
 }
 
 #[test]

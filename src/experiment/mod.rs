@@ -2,6 +2,7 @@
 //! the frames of the derivation and of the exact world.
 
 mod cache;
+mod comparison;
 pub mod derivation;
 pub mod exact;
 mod folders;
@@ -16,6 +17,7 @@ mod targets;
 mod text_world;
 mod world;
 
+pub use comparison::{AggregateRow, Curves, EfficiencyCurveRow, EfficiencyRow, ImprovementRow, ProfileRow};
 pub use folders::Folders;
 pub use named_target::TargetName;
 pub use plan::{Plan, Results, Tuned};

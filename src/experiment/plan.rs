@@ -139,6 +139,11 @@ impl Results {
         self.runs.iter().filter(|run| run.spec.method.name == method).map(|run| run.folder.rows(kind)).collect()
     }
 
+    /// Why the runs of one method ended, one a seed: `steps`, `budget`, `kl` or `patience`.
+    pub fn ends(&self, method: &str) -> Result<Vec<String>> {
+        self.runs.iter().filter(|run| run.spec.method.name == method).map(Run::ended).collect()
+    }
+
     fn all(&self, kind: Kind) -> Result<DataFrame> {
         let frames: Result<Vec<_>> = self
             .runs

@@ -1,5 +1,6 @@
 //! What came out of a plan: tables, and the same in words.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use anyhow::{Context, Result};
@@ -33,6 +34,17 @@ record! {
         pub kl: f64,
         pub entropy: f64,
         pub seconds_a_step: f64,
+        /// What a run was charged at its end (means over seeds): responses drawn or read, accepted or not, a preference pair
+        /// being two; rewards that its updates or its target looked at; floating-point operations of the models, forward
+        /// and backward; seconds of wall time without evaluations and checkpoints. At an equal budget one of them agrees
+        /// but for the last step.
+        pub samples: f64,
+        pub reward_calls: f64,
+        pub flops: f64,
+        pub seconds: f64,
+        /// Why the runs ended: `steps`, `budget`, `kl` (the divergence grew too large) or `patience` (no new best reward);
+        /// where the seeds differ, each reason with the number of its seeds.
+        pub end: String,
     }
 }
 
@@ -82,8 +94,14 @@ struct Arm {
     curves: Vec<Vec<(f64, f64)>>,
     kl: f64,
     entropy: f64,
-    seconds: f64,
+    seconds_a_step: f64,
+    /// Samples, reward calls, FLOPs and seconds at the end.
+    spent: [f64; 4],
+    end: String,
 }
+
+/// What an evaluation row says that the training was charged, in the order of [`Arm::spent`].
+const SPENT: [&str; 4] = ["samples", "reward_calls", "flops", "seconds_charged"];
 
 impl Arm {
     fn gain(&self) -> Result<Interval> {
@@ -95,12 +113,13 @@ impl Arm {
     }
 }
 
-/// A row a method: reward before and after, gain, samples, KL, entropy, time.
+/// A row a method: reward before and after, gain, samples, KL, entropy, time; what was spent, and why the runs ended.
 pub fn final_table(results: &Results) -> Result<DataFrame> {
     let arms = arms(results)?;
     let half = half_way(&arms);
     let row = |arm: &Arm| -> Result<FinalRow> {
         let (gain, last) = (arm.gain()?, t_interval(&arm.final_rewards(), 0.95)?);
+        let [samples, reward_calls, flops, seconds] = arm.spent;
         Ok(FinalRow {
             method: arm.method.clone(),
             seeds: arm.after.len() as i64,
@@ -114,7 +133,12 @@ pub fn final_table(results: &Results) -> Result<DataFrame> {
             samples_to_half: samples_to(arm, half),
             kl: arm.kl,
             entropy: arm.entropy,
-            seconds_a_step: arm.seconds,
+            seconds_a_step: arm.seconds_a_step,
+            samples,
+            reward_calls,
+            flops,
+            seconds,
+            end: arm.end.clone(),
         })
     };
     FinalRow::frame(&arms.iter().map(row).collect::<Result<Vec<_>>>()?)
@@ -259,12 +283,16 @@ fn arm(results: &Results, method: String) -> Result<Arm> {
         before.push(at(0.0));
         after.push(at(last));
     }
-    let (mut kl, mut entropy) = (Vec::new(), Vec::new());
+    let (mut kl, mut entropy, mut spent) = (Vec::new(), Vec::new(), [const { Vec::new() }; 4]);
     for evaluations in results.of_method(&method, Kind::Evaluations)? {
         let (samples, reward) = (numbers(&evaluations, "samples")?, numbers(&evaluations, "reward")?);
         curves.push(samples.into_iter().zip(reward).collect());
         kl.extend(numbers(&evaluations, "kl")?.last());
         entropy.extend(numbers(&evaluations, "entropy")?.last());
+        // The end of a run is evaluated.
+        for (spent, name) in spent.iter_mut().zip(SPENT) {
+            spent.extend(numbers(&evaluations, name)?.last());
+        }
     }
     let seconds: Vec<f64> = results
         .of_method(&method, Kind::Steps)?
@@ -272,7 +300,27 @@ fn arm(results: &Results, method: String) -> Result<Arm> {
         .map(|s| numbers(s, "seconds"))
         .collect::<Result<Vec<_>>>()?
         .concat();
-    Ok(Arm { method, before, after, curves, kl: mean(&kl), entropy: mean(&entropy), seconds: mean(&seconds) })
+    Ok(Arm {
+        end: reasons(&results.ends(&method)?),
+        method,
+        before,
+        after,
+        curves,
+        kl: mean(&kl),
+        entropy: mean(&entropy),
+        seconds_a_step: mean(&seconds),
+        spent: spent.map(|of_seeds| mean(&of_seeds)),
+    })
+}
+
+/// One reason where all seeds have it, else each with the number of its seeds.
+fn reasons(ends: &[String]) -> String {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    ends.iter().for_each(|end| *counts.entry(end).or_default() += 1);
+    match counts.len() {
+        1 => ends[0].clone(),
+        _ => counts.iter().map(|(end, count)| format!("{end} {count}")).collect::<Vec<_>>().join(", "),
+    }
 }
 
 /// Halfway between the start and the best method's end.
@@ -299,4 +347,16 @@ fn numbers(frame: &DataFrame, name: &str) -> Result<Vec<f64>> {
 
 fn texts(frame: &DataFrame, name: &str) -> Result<Vec<String>> {
     Ok(frame.column(name)?.str()?.iter().map(|text| text.unwrap_or_default().to_string()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_are_counted_where_seeds_differ() {
+        let of = |ends: &[&str]| reasons(&ends.iter().map(|end| end.to_string()).collect::<Vec<_>>());
+        assert_eq!(of(&["budget", "budget"]), "budget");
+        assert_eq!(of(&["steps", "kl", "steps"]), "kl 1, steps 2");
+    }
 }

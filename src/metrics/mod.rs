@@ -6,4 +6,4 @@ mod statistics;
 
 pub use calibration::{ReliabilityBin, calibration_error, reliability};
 pub use proportion::wilson_interval;
-pub use statistics::{Interval, Welch, bootstrap_gain, mean, sd, t_interval, welch_t};
+pub use statistics::*;

@@ -1,9 +1,9 @@
 //! Probabilities estimated from counts.
 
 use anyhow::{Result, ensure};
-use statrs::distribution::{ContinuousCDF, Normal};
 
 use super::Interval;
+use super::statistics::{check_confidence, normal_quantile};
 
 /// Wilson's interval for a probability (Wilson 1927, JASA 22, 209-212): `successes` of `trials` independent trials, where
 /// half a success is a tie. It lies within [0, 1] and has a width even when all trials succeed; its middle is not the
@@ -21,8 +21,8 @@ pub fn wilson_interval(successes: f64, trials: usize, confidence: f64) -> Result
     ensure!(trials > 0, "a proportion of no trials");
     let n = trials as f64;
     ensure!((0.0..=n).contains(&successes), "{successes} successes of {trials} trials");
-    ensure!(confidence > 0.0 && confidence < 1.0, "a confidence lies strictly between 0 and 1: {confidence}");
-    let z = Normal::standard().inverse_cdf(0.5 + 0.5 * confidence);
+    check_confidence(confidence)?;
+    let z = -normal_quantile(0.5 * (1.0 - confidence));
     let p = successes / n;
     let shrink = 1.0 / (1.0 + z * z / n);
     let centre = shrink * (p + z * z / (2.0 * n));

@@ -32,6 +32,17 @@ impl Axis {
         Self::spanning(label, low - pad, high + pad, count)
     }
 
+    /// From 0 to 1, with room for marks at both ends.
+    pub fn shares(label: &str) -> Self {
+        let ticks = [(0.0, "0"), (0.25, "0.25"), (0.5, "0.5"), (0.75, "0.75"), (1.0, "1")];
+        Self {
+            label: label.to_owned(),
+            low: -0.02,
+            high: 1.02,
+            ticks: ticks.map(|(at, text)| (at, text.to_owned())).into(),
+        }
+    }
+
     /// Holds `low..high`, which must be positive, between round numbers.
     pub fn logarithmic(label: &str, low: f64, high: f64) -> Self {
         let round: Vec<f64> =

@@ -62,8 +62,16 @@ impl<'a> Columns<'a> {
 
     /// Numbers, of which at least one is there and every one is finite.
     pub fn numbers(&self, name: &str) -> Result<Vec<Option<f64>>> {
-        let column = self.column(name)?;
         self.not_all_null(name)?;
+        self.optional_numbers(name)
+    }
+
+    /// Finite numbers, or nulls, all of them if need be.
+    pub fn optional_numbers(&self, name: &str) -> Result<Vec<Option<f64>>> {
+        let column = self.column(name)?;
+        if column.null_count() == self.frame.height() {
+            return Ok(vec![None; self.frame.height()]);
+        }
         ensure!(column.dtype().is_primitive_numeric(), self.wrong_type(name, "numbers"));
         let column = column.cast(&DataType::Float64)?;
         let numbers: Vec<Option<f64>> = column.f64()?.iter().collect();

@@ -3,8 +3,10 @@
 //! Every figure goes from a polars frame of records to a [`Figure`], which shows itself in a notebook and saves
 //! itself as SVG and PNG. A method has the same colour and the same mark everywhere ([`style`]).
 
+mod aggregate_intervals;
 mod alpha_over_training;
 mod axis;
+mod banded_lines;
 mod calibration;
 mod canvas;
 mod columns;
@@ -15,17 +17,22 @@ mod ess_scatter;
 mod exact_variance;
 mod figure;
 mod fonts;
+mod intervals;
 mod k_and_newton;
 mod kl_crossing;
 mod log_ess_over_kl;
 mod over_seeds;
+mod performance_profile;
+mod probability_of_improvement;
 mod reward_curves;
+mod sample_efficiency;
 mod simplex_paths;
 mod solver_errors;
 pub mod style;
 #[cfg(test)]
 mod tests;
 
+pub use aggregate_intervals::aggregate_intervals;
 pub use alpha_over_training::alpha_over_training;
 pub use calibration::calibration;
 pub use ess_over_alpha::ess_over_alpha;
@@ -36,6 +43,9 @@ pub use figure::Figure;
 pub use k_and_newton::k_and_newton;
 pub use kl_crossing::kl_crossing;
 pub use log_ess_over_kl::log_ess_over_kl;
+pub use performance_profile::performance_profile;
+pub use probability_of_improvement::probability_of_improvement;
 pub use reward_curves::reward_curves;
+pub use sample_efficiency::sample_efficiency;
 pub use simplex_paths::simplex_paths;
 pub use solver_errors::solver_errors;

@@ -182,11 +182,103 @@ fn calibration_has_a_point_and_a_bar_a_bin() {
     assert!(lacking.contains("row 1 has 60 pairs and a null"), "{lacking}");
 }
 
+/// Two aggregates of four methods, of which `reinforce` has one run.
+fn aggregates() -> DataFrame {
+    let (mut aggregate, mut method, mut value) = (vec![], vec![], vec![]);
+    let (mut low, mut high) = (vec![], vec![]);
+    for name in ["IQM", "Optimality gap (lower is better)"] {
+        for (m, of) in METHODS.iter().enumerate() {
+            let found = if name == "IQM" { 0.3 + 0.05 * m as f64 } else { 0.7 - 0.05 * m as f64 };
+            aggregate.push(name);
+            method.push(*of);
+            value.push(found);
+            low.push((m > 0).then_some(found - 0.04));
+            high.push((m > 0).then_some(found + 0.02));
+        }
+    }
+    df!("aggregate" => aggregate, "method" => method, "value" => value, "low" => low, "high" => high).unwrap()
+}
+
+#[test]
+fn aggregates_have_a_row_a_method_and_a_panel_an_aggregate() {
+    let labels = ["IQM", "Optimality gap (lower is better)", "reinforce", "qstar", "Score", "bootstrap interval"];
+    let figure = aggregate_intervals(&aggregates()).unwrap();
+    check(&figure, &labels, 864, 214);
+    let marks = figure.svg.matches("<polygon").count();
+    let fewer = aggregate_intervals(&aggregates().head(Some(6))).unwrap();
+    assert_eq!(marks - fewer.svg.matches("<polygon").count(), 2, "a mark a row");
+    let mixed = error(aggregate_intervals(&crate::record::stack([aggregates(), aggregates()]).unwrap()));
+    assert!(mixed.contains("two rows of reinforce and IQM"), "{mixed}");
+    let turned = error(aggregate_intervals(&with(&aggregates(), "high", -1.0)));
+    assert!(turned.contains("ends below its beginning"), "{turned}");
+    let bare = aggregate_intervals(&with(&with(&aggregates(), "low", None::<f64>), "high", None::<f64>)).unwrap();
+    check(&bare, &labels[..5], 864, 194);
+    assert!(!bare.svg.contains("bootstrap interval"));
+}
+
+fn improvements() -> DataFrame {
+    df!(
+        "method" => ["qstar"; 3], "other" => ["on_policy", "sft", "reinforce"],
+        "probability" => [0.5, 0.31, 0.9], "low" => [0.4, 0.2, 0.8], "high" => [0.6, 0.45, 1.0],
+    )
+    .unwrap()
+}
+
+#[test]
+fn improvements_have_a_row_a_rival_in_the_order_of_legends() {
+    let figure = probability_of_improvement(&improvements()).unwrap();
+    check(&figure, &["P(qstar &gt; other)", "neither is better", "Probability of improvement"], 432, 190);
+    // Where a text stands, from above.
+    let place = |name: &str| {
+        let before = figure.svg.split(&format!("\n{name}\n")).next().unwrap();
+        let height = before.rsplit(" y=\"").next().unwrap().split('"').next().unwrap();
+        height.parse::<i32>().unwrap()
+    };
+    assert!(place("reinforce") < place("on_policy") && place("on_policy") < place("sft"));
+    let outside = error(probability_of_improvement(&with(&improvements(), "high", 1.2)));
+    assert!(outside.contains("lie in [0, 1]: 1.2"), "{outside}");
+}
+
+fn points(x: &str, y: &str) -> DataFrame {
+    let (mut method, mut xs, mut ys, mut low, mut high) = (vec![], vec![], vec![], vec![], vec![]);
+    for (m, name) in METHODS.iter().enumerate() {
+        for k in 0..8 {
+            let share = 1.0 - f64::from(k) / (7.0 + m as f64);
+            method.push(*name);
+            xs.push(0.1 * f64::from(k));
+            ys.push(share);
+            low.push(0.8 * share);
+            high.push(0.2 + 0.8 * share);
+        }
+    }
+    df!("method" => method, x => xs, y => ys, "low" => low, "high" => high).unwrap()
+}
+
+#[test]
+fn profiles_and_efficiency_curves_have_a_line_and_a_band_a_method() {
+    let profile = points("threshold", "share");
+    let figure = performance_profile(&profile).unwrap();
+    check(&figure, &["Performance profile", "Share of runs above τ", "qstar", "bootstrap interval"], 432, 338);
+    let curves = points("samples", "iqm");
+    let efficiency = sample_efficiency(&curves).unwrap();
+    check(&efficiency, &["Interquartile mean of scores", "Samples (responses used)", "sft"], 432, 338);
+    let bare = with(&with(&profile, "low", None::<f64>), "high", None::<f64>);
+    assert!(!performance_profile(&bare).unwrap().svg.contains("bootstrap interval"));
+    let outside = error(performance_profile(&with(&profile, "share", 1.5)));
+    assert!(outside.contains("lie in [0, 1]: 1.5"), "{outside}");
+    let mixed = error(sample_efficiency(&with(&curves, "samples", 1i64)));
+    assert!(mixed.contains("two rows of reinforce at samples = 1"), "{mixed}");
+}
+
 type Draw = fn(&DataFrame) -> anyhow::Result<Figure>;
 
 #[test]
 fn every_missing_column_is_named() {
-    let figures: [(Draw, DataFrame); 4] = [
+    let figures: [(Draw, DataFrame); 8] = [
+        (aggregate_intervals, aggregates()),
+        (probability_of_improvement, improvements()),
+        (performance_profile, points("threshold", "share")),
+        (sample_efficiency, points("samples", "iqm")),
         (calibration, bins()),
         (reward_curves, evaluations(&["a"], 2)),
         (ess_scatter, steps(&["a"], 0.4).drop_many(["alpha_q05", "alpha_q50", "alpha_q95", "alpha_histogram"])),

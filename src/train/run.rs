@@ -262,6 +262,19 @@ impl Run {
         }
     }
 
+    /// Why the run ended: `steps`, `budget`, `kl` or `patience`.
+    ///
+    /// # Errors
+    /// A run that is not done; a damaged `done.json`.
+    pub fn ended(&self) -> Result<String> {
+        ensure!(self.is_done(), "{}: the run is not done", self.folder.path().display());
+        let path = self.folder.file(DONE);
+        let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+        let done: serde_json::Value = serde_json::from_str(&text).with_context(|| format!("{}", path.display()))?;
+        let end = done["end"].as_str().with_context(|| format!("{}: says not why the run ended", path.display()))?;
+        Ok(end.to_string())
+    }
+
     /// The policy as the run left it. `initial` is π_init.
     ///
     /// # Errors
