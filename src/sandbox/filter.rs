@@ -3,6 +3,9 @@
 //! No new process, no network, no other process's memory, no mounts, no keys, no kernel interface that the interpreter
 //! does not need.
 
+// The numbers have other types with other C libraries.
+#![allow(clippy::unnecessary_cast)]
+
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};

@@ -15,6 +15,9 @@ pub const LONGEST: usize = 16 << 20;
 /// How often a program's memory and processor time are looked at.
 const LOOK: Duration = Duration::from_millis(20);
 
+/// How long a program may live on after it closed its pipe.
+const MOMENT: Duration = Duration::from_millis(500);
+
 /// Bytes that wait to be written.
 #[derive(Default)]
 pub struct Outgoing {
@@ -42,6 +45,8 @@ pub struct Run {
     pub stdout: Incoming,
     pub stderr: Incoming,
     replies: Incoming,
+    /// When it closed the pipe of its replies.
+    closed: Option<Instant>,
     peak_memory: Option<u64>,
     cpu_seconds: f64,
     /// It was seen to have ended by itself.
@@ -75,6 +80,7 @@ impl Run {
             stdout: Incoming::new(output),
             stderr: Incoming::new(output),
             replies: Incoming::new(LONGEST + 4),
+            closed: None,
             peak_memory: None,
             cpu_seconds: 0.0,
             has_ended: false,
@@ -97,9 +103,9 @@ impl Run {
         }
     }
 
-    /// No reply will come any more.
+    /// No reply will come any more. A process that ends closes its pipe a moment before.
     pub fn is_gone(&self) -> bool {
-        self.has_ended || !self.replies.is_open
+        self.has_ended || self.closed.is_some_and(|closed| closed.elapsed() > MOMENT)
     }
 
     /// Waits until something happens here or at one of `others`, but not long, and deals with what happened here.
@@ -138,6 +144,9 @@ impl Run {
         }
         if fds[3].revents != 0 || (self.has_ended && waits_for_reply) {
             self.replies.read(process.replies.as_raw_fd());
+            if !self.replies.is_open {
+                self.closed.get_or_insert_with(Instant::now);
+            }
         }
         if fds[4].revents != 0 && !self.stdin.write(fds[4].fd) {
             self.process.stdin = None;
@@ -163,16 +172,18 @@ impl Run {
     }
 
     /// Kills what still runs of it, and waits until nothing is left.
-    pub fn finish(mut self) -> Finished {
+    ///
+    /// # Errors
+    /// Something else in this process has waited for it.
+    pub fn finish(mut self) -> Result<Finished> {
         self.look();
-        let end = self.process.end();
-        Finished {
-            end,
+        Ok(Finished {
+            end: self.process.end()?,
             stdout: self.stdout.bytes,
             stderr: self.stderr.bytes,
             seconds: self.started.elapsed().as_secs_f64(),
             peak_memory: self.peak_memory,
-        }
+        })
     }
 
     fn look(&mut self) {

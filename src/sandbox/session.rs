@@ -52,7 +52,8 @@ impl Session {
     pub fn look_at_walls(&self) -> Result<()> {
         let host = std::env::current_exe()?;
         let code = include_str!("look.py").replace("A_FILE_OF_THE_HOST", &json!(host.to_string_lossy()).to_string());
-        let outcome = self.run_script(&code, "", "all walls stand")?;
+        let limits = Limits { cpu_seconds: 60.0, seconds: 60.0, output: 10_000, ..self.limits };
+        let outcome = self.run_script(&code, "", "all walls stand", &limits)?;
         ensure!(
             outcome.passed(),
             "the code sandbox refuses to run: a wall does not stand here. A program that looked at them says: {}{} ({})",
@@ -107,7 +108,7 @@ impl Session {
         if said.is_some() && !judge.is_broken {
             *tests = Some(judge.process);
         }
-        let finished = run.finish();
+        let finished = run.finish()?;
         let (verdict, message) = match (stopped, said) {
             (None, Some(Said::Verdict(verdict, message))) => (verdict, message),
             (None, _) => how_it_ended(finished.end, ended, &self.limits),
@@ -119,7 +120,7 @@ impl Session {
     fn run_cases(&self, code: &str, cases: &[(String, String)]) -> Result<Outcome> {
         let (mut seconds, mut peak, mut last) = (0.0, None, None);
         for (number, (input, expected)) in cases.iter().enumerate() {
-            let mut outcome = self.run_script(code, input, expected)?;
+            let mut outcome = self.run_script(code, input, expected, &self.limits)?;
             seconds += outcome.seconds;
             peak = peak.max(outcome.peak_memory);
             (outcome.seconds, outcome.peak_memory) = (seconds, peak);
@@ -132,19 +133,19 @@ impl Session {
         last.context("it has no case to be judged by")
     }
 
-    fn run_script(&self, code: &str, input: &str, expected: &str) -> Result<Outcome> {
-        let mut run = Run::start(&self.limits, &self.script, input, Some(code))?;
+    fn run_script(&self, code: &str, input: &str, expected: &str, limits: &Limits) -> Result<Outcome> {
+        let mut run = Run::start(limits, &self.script, input, Some(code))?;
         while !run.has_ended && run.stopped.is_none() {
             run.step(false, &mut [])?;
         }
         let stopped = run.stopped;
-        let finished = run.finish();
+        let finished = run.finish()?;
         let last_line = || {
             let stderr = String::from_utf8_lossy(&finished.stderr);
             stderr.trim_end().lines().last().unwrap_or("").chars().take(1000).collect::<String>()
         };
         let (verdict, message) = match (stopped, finished.end) {
-            (Some(stopped), _) => (stopped, why_stopped(stopped, &self.limits)),
+            (Some(stopped), _) => (stopped, why_stopped(stopped, limits)),
             (None, End::Exit { code: 0, .. }) => {
                 match same_output(&String::from_utf8_lossy(&finished.stdout), expected) {
                     true => (Verdict::Passed, String::new()),
@@ -153,7 +154,7 @@ impl Session {
             }
             (None, End::Exit { .. }) if last_line().starts_with("MemoryError") => (Verdict::OutOfMemory, last_line()),
             (None, End::Exit { code: 1, .. }) if !last_line().is_empty() => (Verdict::Exception, last_line()),
-            (None, end) => how_it_ended(end, true, &self.limits),
+            (None, end) => how_it_ended(end, true, limits),
         };
         Ok(outcome(finished, verdict, message))
     }

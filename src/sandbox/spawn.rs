@@ -162,7 +162,7 @@ impl Launch {
         let pidfd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) } as RawFd;
         if pidfd < 0 {
             let error = io::Error::last_os_error();
-            end(pid);
+            let _ = end(pid); // The error of the handle is what counts.
             return Err(refused("a handle of the process (pidfd_open, Linux 5.3)", &error));
         }
         let [stdin, stdout, stderr, requests, replies] = pipes;
@@ -223,22 +223,26 @@ impl Process {
     }
 
     /// Kills it and all that it started, waits until nothing of it is left, and says how it ended.
-    pub fn end(mut self) -> End {
+    ///
+    /// # Errors
+    /// Something else in this process has waited for it, or it ignores the ends of its children.
+    pub fn end(mut self) -> Result<End> {
         self.is_reaped = true;
         end(self.pid)
+            .context("how a program ended is not known: this process ignores SIGCHLD, or waits for children of others")
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
         if !self.is_reaped {
-            end(self.pid);
+            let _ = end(self.pid); // There is nobody to be told.
         }
     }
 }
 
 /// The first process of a namespace takes all others of it with it, and is gone only when they are.
-fn end(pid: libc::pid_t) -> End {
+fn end(pid: libc::pid_t) -> io::Result<End> {
     let mut status = 0;
     // SAFETY: all zeros is a struct of numbers.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
@@ -246,18 +250,18 @@ fn end(pid: libc::pid_t) -> End {
     unsafe {
         libc::kill(pid, libc::SIGKILL);
         while libc::wait4(pid, &mut status, libc::__WALL, &mut usage) < 0 {
-            if io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
-                // Somebody else in this process has waited for it.
-                return End::Signal { signal: libc::SIGKILL, seconds: 0.0 };
+            let error = io::Error::last_os_error();
+            if error.kind() != io::ErrorKind::Interrupted {
+                return Err(error);
             }
         }
     }
     let time = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 * 1e-6;
     let seconds = time(usage.ru_utime) + time(usage.ru_stime);
-    match libc::WIFEXITED(status) {
+    Ok(match libc::WIFEXITED(status) {
         true => End::Exit { code: libc::WEXITSTATUS(status), seconds },
         false => End::Signal { signal: libc::WTERMSIG(status), seconds },
-    }
+    })
 }
 
 /// What the new process works from, in memory that it shares with its parent.

@@ -283,7 +283,7 @@ fn nothing_of_the_host_can_be_reached() {
     };
     let programs: Vec<Program> = attempts.iter().map(|(_, code)| script(&wrap(code), "", "nothing")).collect();
     for ((name, _), outcome) in attempts.iter().zip(sandbox.run_all(&programs, 2, None).unwrap()) {
-        // A program of another's place prints nothing at all; all others come to their end.
+        println!("{name}: {}", outcome.stderr.trim());
         assert_eq!(outcome.verdict, Verdict::Passed, "{name}: {outcome:?}");
     }
     // The programs do what they say: where nothing forbids it, the first one reads the file.
@@ -308,6 +308,38 @@ fn programs_leave_nothing_to_each_other() {
     let code = "import os\nprint(os.listdir('/tmp'))\nopen('/tmp/left', 'w').write('x')\nprint(os.listdir('/tmp'))";
     let programs = vec![script(code, "", "[]\n['left']"); 3];
     assert!(sandbox.run_all(&programs, 1, None).unwrap().iter().all(Outcome::passed));
+}
+
+/// Answers that are plain values and yet hard to look at stop the tests of no other program.
+#[test]
+fn hard_answers_harm_the_tests_of_nobody_else() {
+    let Some((sandbox, _alone)) = sandbox(Limits { seconds: 1.5, ..limits() }) else { return };
+    let before = Host::look();
+    let hard = [
+        ("def f(x): return range(10 ** 15)", "assert list(f(1)) == [1]"),
+        ("import decimal\ndef f(x): return decimal.Decimal('1e999999999')", "assert int(f(1)) == 1"),
+        ("def f(x): return {i * ((1 << 61) - 1): 0 for i in range(60000)}", "assert f(1) == {1: 1}"),
+        ("def f(x): return 'a' * (15 << 20)", "import re\nassert re.fullmatch('(a*)*b', f(1))"),
+        ("def f(x): return [[x] * 1000] * 1000", "assert repr(f(10 ** 30)) * 100 == ''"),
+        ("def f(x): return [1] * 7000000 if x == 1 else 0", "assert f(f(1)) == 1"),
+        ("def f(x): raise ValueError('\\ud800' * 10)", "assert f(1) == 1"),
+        ("def f(x): raise type('\\ud800' * 10000, (Exception,), {})('x' * 100000)", "assert f(1) == 1"),
+        (
+            "import os\ndef f(x):\n    data = b'[\"!\", \"E\", \"' + b'\\\\ud800' * 2000000 + b'\"]'\n    data = len(data).to_bytes(4, 'little') + data\n    while data: data = data[os.write(4, data):]",
+            "assert f(1) == 1",
+        ),
+        ("f = type('C', (), {'__call__': lambda self, x: self})()", "assert f(1)(1).x.y < 3"),
+    ];
+    let mut programs = Vec::new();
+    for (code, test) in hard {
+        programs.push(program(code, &[test]));
+        programs.push(program("def f(x): return x + 1", &["assert f(1) == 2"]));
+    }
+    // The tests of an honest program do not take a second, but it shares the machine.
+    for (number, outcome) in sandbox.run_all(&programs, 1, None).unwrap().iter().enumerate() {
+        assert_eq!(outcome.passed(), number % 2 == 1, "{number}: {outcome:?}");
+    }
+    before.assert_unharmed();
 }
 
 /// What attacks aim at: files, and processes in namespaces of their own.
@@ -346,7 +378,7 @@ fn made() -> Vec<&'static str> {
 }
 
 /// Processes that have a number of their own in a namespace below ours: all that a sandbox starts.
-fn in_namespaces() -> BTreeSet<String> {
+pub fn in_namespaces() -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for entry in fs::read_dir("/proc").unwrap().flatten() {
         let Ok(status) = fs::read_to_string(entry.path().join("status")) else { continue };

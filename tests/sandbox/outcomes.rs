@@ -186,7 +186,10 @@ fn limits_without_sense_are_errors() {
         let error = qstar::sandbox::Sandbox::new(limits).err().unwrap().to_string();
         assert!(error.contains(what), "{error}");
     }
-    let Some((sandbox, _alone)) = sandbox(Limits::default()) else { return };
+    // The least of everything is enough for an interpreter.
+    let least = Limits { memory: 64 << 20, output: 1, disk: 0, files: 0, threads: 1, ..Limits::default() };
+    let Some((sandbox, _alone)) = sandbox(least) else { return };
+    assert!(sandbox.run(&program("def f(x): return x", &["assert f(1) == 1"])).unwrap().passed());
     let none = Program { code: "print(1)".into(), check: Check::Output { cases: vec![] } };
     assert!(format!("{:#}", sandbox.run(&none).unwrap_err()).contains("no case"));
 }
@@ -210,4 +213,28 @@ fn processes_start_beside_busy_threads() {
         assert!(outcomes.iter().all(|outcome| outcome.passed()));
         println!("40 programs in {:?}, with {} MiB held", begin.elapsed(), held.len() >> 20);
     });
+}
+
+/// Memory is shared with a process while it is started; what that changes for the parent is set back.
+#[test]
+fn the_parent_stays_as_it_was() {
+    let Some((sandbox, _alone)) = sandbox(Limits::default()) else { return };
+    let state = || {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let kept = ["Uid:", "Gid:", "Groups:", "NoNewPrivs:", "Seccomp:", "CapEff:", "SigBlk:", "SigIgn:", "SigCgt:"];
+        let lines = status.lines().filter(|line| kept.iter().any(|name| line.starts_with(name)));
+        // SAFETY: reads flags and limits.
+        let (dumpable, limit) = unsafe {
+            let mut limit = std::mem::zeroed();
+            libc::getrlimit(libc::RLIMIT_AS, &mut limit);
+            (libc::prctl(libc::PR_GET_DUMPABLE), limit.rlim_cur)
+        };
+        let namespaces =
+            ["user", "mnt", "pid", "net"].map(|name| std::fs::read_link(format!("/proc/self/ns/{name}")).unwrap());
+        (lines.map(str::to_string).collect::<Vec<_>>(), dumpable, limit, namespaces, std::env::current_dir().unwrap())
+    };
+    let before = state();
+    let outcomes = sandbox.run_all(&vec![script("print(1)", "", "1"); 8], 4, None).unwrap();
+    assert!(outcomes.iter().all(|outcome| outcome.passed()));
+    assert_eq!(state(), before);
 }
