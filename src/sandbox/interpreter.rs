@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 /// A Python with what a program sees of the machine.
 #[derive(Debug, Clone)]
@@ -80,6 +80,13 @@ impl Interpreter {
             ensure!(
                 place.parent().is_some() && !is_home,
                 "`{shown}` has its modules or libraries in {}, which holds more than an interpreter: name another with QSTAR_PYTHON",
+                place.display()
+            );
+        }
+        let hidden = |place: &&PathBuf| ["/tmp", "/dev", "/proc"].iter().any(|own| place.starts_with(own));
+        if let Some(place) = places.iter().find(hidden) {
+            bail!(
+                "`{shown}` needs {}, where a program has files of its own: name another with QSTAR_PYTHON",
                 place.display()
             );
         }

@@ -36,7 +36,7 @@
 //! - The boundary is the kernel's. A flaw of the kernel in what is left open (the list is in `filter.rs`), or of the processor, can be
 //!   a way out. There is no limit on the share of the processor, and programs side by side can see each other's load.
 //! - What the interpreter's modules and the system's libraries hold can be read, the time and the processor's kind too.
-//! - Sums over programs are not limited: `threads` times `memory` and `disk` must be there.
+//! - Sums over programs are not limited: `threads` times `memory` and `disk` must be there, and for each thread's tests up to 2 GiB more.
 //!
 //! # What it needs
 //! Linux 5.12 on x86-64, aarch64 or riscv64, with user namespaces for the caller; Python 3.8 or newer. As root in a container:

@@ -101,14 +101,22 @@ impl Walls {
         self.replace_root()?;
         self.landlock()?;
         for (resource, limit) in &self.limits {
-            let limit = libc::rlimit { rlim_cur: *limit, rlim_max: *limit };
-            // SAFETY: the struct outlives the call.
-            check("a limit (setrlimit)", unsafe { libc::setrlimit(*resource, &limit) })?;
+            let mut given = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+            // SAFETY: the structs outlive the calls.
+            unsafe {
+                check("a limit (getrlimit)", libc::getrlimit(*resource, &mut given))?;
+                // Whoever started the parent may have set it lower for all.
+                let limit = (*limit).min(given.rlim_max);
+                let limit = libc::rlimit { rlim_cur: limit, rlim_max: limit };
+                check("a limit (setrlimit)", libc::setrlimit(*resource, &limit))?;
+            }
         }
         self.give_up_rights()
     }
 
     fn replace_root(&self) -> std::result::Result<(), Step> {
+        // SAFETY: sets a number of this process. The new root is for another user than the one who makes it.
+        unsafe { libc::umask(0o022) };
         // What is mounted from here on stays in this namespace.
         mount(None, c"/", None, libc::MS_REC | libc::MS_PRIVATE, None)
             .map_err(|e| ("a mount namespace of its own", e))?;
