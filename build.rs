@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 /// The rooms between a seed and a number.
-const DECIDING: [&str; 15] = [
+const DECIDING: [&str; 16] = [
     "Cargo.lock",
     "src/method",
     "src/metrics",
@@ -18,6 +18,7 @@ const DECIDING: [&str; 15] = [
     "src/record/frame.rs",
     "src/record/rows.rs",
     "src/rollout",
+    "src/sandbox",
     "src/seed.rs",
     "src/simd",
     "src/target",

@@ -12,6 +12,7 @@
 //!   and on DeBERTa
 //! - [`target`]: what a policy is mixed with, one file a target
 //! - [`rollout`]: responses drawn from a proposal
+//! - [`sandbox`]: programs of models, run behind walls and judged
 //! - [`tasks`]: prompts, demonstrations, true rewards
 //! - [`method`]: the methods, their weights, one file an objective
 //! - [`metrics`], [`record`]: statistics; rows, frames, the folder of a run
@@ -40,6 +41,7 @@ pub mod ranks;
 pub mod record;
 pub mod reward;
 pub mod rollout;
+pub mod sandbox;
 pub mod seed;
 pub mod simd;
 pub mod target;

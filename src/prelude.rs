@@ -33,9 +33,11 @@ pub use crate::plot::{self, Figure};
 pub use crate::progress::Progress;
 pub use crate::record::{self, RunFolder};
 pub use crate::reward::{
-    CalibrationRow, Preference, PreferenceEvaluation, Preferences, RewardEvaluationRow, evaluate_preferences,
+    CalibrationRow, Completion, ExecutionRow, Preference, PreferenceEvaluation, Preferences, RewardEvaluationRow,
+    evaluate_preferences, execute, execution_accuracy,
 };
 pub use crate::rollout::{Draw, Proposal, Response, Rollout, Sampler, StopStrings};
+pub use crate::sandbox::{Check, Limits, Outcome, Program, Sandbox, Verdict};
 pub use crate::target::{
     Along, Base, BestOfN, Caching, Cost, Expert, PrefixScorer, PrefixValues, RewardSoftmax, SequenceReward,
     SoftmaxConfig, Target, log_probs_along,

@@ -2,11 +2,13 @@
 
 mod bradley_terry;
 mod evaluate;
+mod execution;
 mod preferences;
 mod text;
 
 pub use crate::models::{RewardModel, RewardNetwork};
 pub use bradley_terry::bradley_terry_loss;
 pub use evaluate::{CalibrationRow, PreferenceEvaluation, RewardEvaluationRow, evaluate_preferences};
+pub use execution::{Completion, ExecutionRow, execute, execution_accuracy};
 pub use preferences::{Preference, Preferences};
 pub use text::TextReward;

@@ -2,7 +2,10 @@
 //!
 //! A reader gives [`Records`]: those that are as the schema says, and the numbers of those that are not.
 
+pub mod apps;
 pub mod hh_rlhf;
+pub mod humaneval;
+pub mod mbpp;
 pub mod nq_open;
 mod records;
 pub mod tldr;
