@@ -172,7 +172,7 @@ fn resampled_mean(gains: &[Vec<f64>], rng: &mut ChaCha8Rng) -> f64 {
 }
 
 /// Of sorted values, linear between neighbours.
-fn quantile(sorted: &[f64], level: f64) -> f64 {
+pub(super) fn quantile(sorted: &[f64], level: f64) -> f64 {
     let position = level * (sorted.len() - 1) as f64;
     let below = position.floor() as usize;
     let above = (below + 1).min(sorted.len() - 1);
