@@ -11,6 +11,10 @@ use qstar::train::{Run, RunSpec};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+mod command {
+    pub mod evaluate;
+}
+
 /// From which distribution should RLHF draw its responses?
 #[derive(Parser)]
 #[command(version, after_help = EXAMPLES, propagate_version = true, arg_required_else_help = true)]
@@ -26,6 +30,7 @@ Examples:
   qstar reproduce 00                 the derivation, in half a minute
   qstar train --method qstar --seed 1
   qstar reproduce --all --output results
+  qstar evaluate rouge --stem summaries.jsonl --output scores.csv
   qstar lab                          open the notebooks in JupyterLab
 
 From a checkout, `cargo run --release -- reproduce` does the same.";
@@ -57,6 +62,10 @@ enum Command {
     ///
     /// A run that was interrupted goes on from its checkpoint; a finished one is not run again.
     Train(Train),
+
+    /// Score texts, programs and judgments in JSON lines: a table with intervals
+    #[command(subcommand)]
+    Evaluate(command::evaluate::Evaluate),
 
     /// Train the embedded world's two models again: data/micro/initial and data/micro/expert
     MakeMicro,
@@ -114,6 +123,10 @@ fn main() -> ExitCode {
         // SAFETY: no other thread is running yet.
         unsafe { std::env::set_var(name, one) };
     }
+    if std::env::var_os("POLARS_FMT_MAX_ROWS").is_none() {
+        // SAFETY: no other thread is running yet. A table is printed whole.
+        unsafe { std::env::set_var("POLARS_FMT_MAX_ROWS", "-1") };
+    }
     qstar::machine::keep_memory();
     match run(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
@@ -125,12 +138,14 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<()> {
-    let project = Project::find()?;
+    let project = Project::find;
     match cli.command {
-        Command::Reproduce(how) => reproduce(&project, how),
-        Command::Lab { arguments } => notebook::lab(&notebook::setup(&project)?, &arguments),
-        Command::Train(how) => train(&project, how),
+        Command::Reproduce(how) => reproduce(&project()?, how),
+        Command::Lab { arguments } => notebook::lab(&notebook::setup(&project()?)?, &arguments),
+        Command::Train(how) => train(&project()?, how),
+        Command::Evaluate(how) => command::evaluate::evaluate(how),
         Command::MakeMicro => {
+            let project = project()?;
             for made in qstar::experiment::make_micro(&project.root().join("data"))? {
                 println!("{}: loss {:.4} nats a token; held-out reward at temperature 1:", made.name, made.loss);
                 for (family, reward) in made.rewards {
@@ -140,7 +155,7 @@ fn run(cli: Cli) -> Result<()> {
             Ok(())
         }
         Command::Setup => {
-            notebook::setup(&project)?;
+            notebook::setup(&project()?)?;
             println!("The kernel is ready: `qstar lab` or `qstar reproduce`");
             Ok(())
         }
