@@ -15,15 +15,17 @@
 //! - [`sandbox`]: programs of models, run behind walls and judged
 //! - [`tasks`]: prompts, demonstrations, true rewards
 //! - [`method`]: the methods, their weights, one file an objective
-//! - [`metrics`], [`record`]: statistics; rows, frames, the folder of a run
+//! - [`metrics`], [`record`]: statistics, scores of texts; rows, frames, the folder of a run
 //! - [`reward`]: preference pairs, the Bradley-Terry model, its calibration
 //! - [`train`]: a step, a run, supervised training, training of reward models and of targets
+//! - [`evaluation`]: files of texts, programs and judgments to frames of scores
 //! - [`plot`]: one function a figure
 //! - [`notebook`]: the kernel's set-up, running notebooks
 //! - [`experiment`]: worlds, plans, presets, tables, remedies
 //! - [`prelude`]: all that a notebook's cell sees
 
 pub mod display;
+pub mod evaluation;
 pub mod experiment;
 pub mod machine;
 pub mod method;

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
-use qstar::experiment::{Preset, Scratch, TEXT_TASKS, TargetName, TextSources, World, text_pools};
+use qstar::experiment::{Preset, Scratch, TEXT_TASKS, TargetName, World, text_data};
 use qstar::method::{ALL as METHODS, Method};
 use qstar::notebook::{self, Project, Reproduction};
 use qstar::progress::Progress;
@@ -10,6 +10,10 @@ use qstar::record;
 use qstar::train::{Run, RunSpec};
 use std::path::PathBuf;
 use std::process::ExitCode;
+
+mod command {
+    pub mod evaluate;
+}
 
 /// From which distribution should RLHF draw its responses?
 #[derive(Parser)]
@@ -26,6 +30,7 @@ Examples:
   qstar reproduce 00                 the derivation, in half a minute
   qstar train --method qstar --seed 1
   qstar reproduce --all --output results
+  qstar evaluate rouge --stem summaries.jsonl --output scores.csv
   qstar lab                          open the notebooks in JupyterLab
 
 From a checkout, `cargo run --release -- reproduce` does the same.";
@@ -63,6 +68,9 @@ enum Command {
     /// Writes a folder in the hub's layout, which a preset's section [text] can name. About twenty minutes on two cores with
     /// the sizes that are given below.
     MakePolicy(MakePolicy),
+    /// Score texts, programs and judgments in JSON lines: a table with intervals
+    #[command(subcommand)]
+    Evaluate(command::evaluate::Evaluate),
 
     /// Train the embedded world's two models again: data/micro/initial and data/micro/expert
     MakeMicro,
@@ -92,9 +100,10 @@ struct MakePolicy {
     #[arg(long, default_value = "dialogue", help = format!("The task: {}", TEXT_TASKS.join(", ")))]
     task: String,
 
-    /// The data, if not in the hub's repository: a folder with the same files, or another repository
-    #[arg(long, value_name = "SOURCE")]
-    data: Option<String>,
+    /// The scale, whose section [text.data] may say where the data are
+    /// [default: QSTAR_PRESET, else micro]
+    #[arg(long, value_name = "NAME")]
+    preset: Option<String>,
 
     /// The folder that is written
     #[arg(long, value_name = "DIR")]
@@ -150,6 +159,10 @@ fn main() -> ExitCode {
         // SAFETY: no other thread is running yet.
         unsafe { std::env::set_var(name, one) };
     }
+    if std::env::var_os("POLARS_FMT_MAX_ROWS").is_none() {
+        // SAFETY: no other thread is running yet. A table is printed whole.
+        unsafe { std::env::set_var("POLARS_FMT_MAX_ROWS", "-1") };
+    }
     qstar::machine::keep_memory();
     match run(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
@@ -161,12 +174,14 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<()> {
-    let project = Project::find()?;
+    let project = Project::find;
     match cli.command {
-        Command::Reproduce(how) => reproduce(&project, how),
-        Command::Lab { arguments } => notebook::lab(&notebook::setup(&project)?, &arguments),
-        Command::Train(how) => train(&project, how),
+        Command::Reproduce(how) => reproduce(&project()?, how),
+        Command::Lab { arguments } => notebook::lab(&notebook::setup(&project()?)?, &arguments),
+        Command::Train(how) => train(&project()?, how),
+        Command::Evaluate(how) => command::evaluate::evaluate(how),
         Command::MakeMicro => {
+            let project = project()?;
             for made in qstar::experiment::make_micro(&project.root().join("data"))? {
                 println!("{}: loss {:.4} nats a token; held-out reward at temperature 1:", made.name, made.loss);
                 for (family, reward) in made.rewards {
@@ -176,8 +191,13 @@ fn run(cli: Cli) -> Result<()> {
             Ok(())
         }
         Command::MakePolicy(how) => {
-            let sources = TextSources { dialogue: how.data };
-            let pools = text_pools(&how.task, &sources)?;
+            let data = project()?.root().join("data");
+            let preset = match &how.preset {
+                Some(name) => Preset::load(&data, name)?,
+                None => Preset::from_env(&data)?,
+            };
+            let sources = preset.text.map(|text| text.data).unwrap_or_default();
+            let pools = text_data(&how.task, &sources)?.pools;
             pools.notes.iter().for_each(|note| println!("{}: {note}", how.task));
             let mut sizes = Scratch { width: how.width, layers: how.layers, ..Scratch::default() };
             sizes.training.steps = how.steps;
@@ -190,7 +210,7 @@ fn run(cli: Cli) -> Result<()> {
             Ok(())
         }
         Command::Setup => {
-            notebook::setup(&project)?;
+            notebook::setup(&project()?)?;
             println!("The kernel is ready: `qstar lab` or `qstar reproduce`");
             Ok(())
         }

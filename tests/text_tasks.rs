@@ -6,5 +6,7 @@ mod cache;
 mod data;
 #[path = "text_tasks/dialogue.rs"]
 mod dialogue;
+#[path = "text_tasks/rewards.rs"]
+mod rewards;
 #[path = "text_tasks/task.rs"]
 mod task;

@@ -26,5 +26,5 @@ pub use remedies::{DraftRow, RemedyRow};
 pub use scratch::{MadePolicy, Scratch};
 pub use search::{Search, TrialRow, Trials};
 pub use targets::{HELD_OUT_PAIRS, LearnedReward, TargetRow, measure_targets};
-pub use text_world::{Precision, TEXT_TASKS, TextExpert, TextModels, TextSources, text_pools};
+pub use text_world::{Precision, TEXT_TASKS, TextExpert, TextModels, TextSources, text_data};
 pub use world::{Made, World, make_micro};

@@ -12,10 +12,14 @@ use super::World;
 use super::cache::{damaged, kept};
 use crate::models::{LanguageModel, LoraConfig, Source, Vocabulary, load_folder, load_model, save_folder};
 use crate::reward::TextReward;
-use crate::tasks::data::hh_rlhf;
-use crate::tasks::dialogue::{self, Dialogues};
-use crate::tasks::text::{Example, Limits, Pools, Rewards, TextData, TextTask};
+use crate::sandbox::Sandbox;
+use crate::tasks::code::{self, CodeSources};
+use crate::tasks::data::{apps, hh_rlhf, humaneval, mbpp, nq_open, tldr};
+use crate::tasks::dialogue::Dialogues;
+use crate::tasks::text::{Example, Limits, Rewards, TextData, TextTask};
+use crate::tasks::translation::Translations;
 use crate::tasks::{Split, Task};
+use crate::tasks::{questions, summary};
 use crate::train::{ALGORITHM, Supervised, train_supervised};
 
 /// The models of a task of real texts. A model is named by its folder or by its repository on the hub.
@@ -66,10 +70,17 @@ pub enum Precision {
 #[serde(deny_unknown_fields)]
 pub struct TextSources {
     pub dialogue: Option<String>,
+    pub summary: Option<String>,
+    pub questions: Option<String>,
+    pub humaneval: Option<String>,
+    pub mbpp: Option<String>,
+    pub apps: Option<String>,
+    /// Translations have no repository: plain files are named.
+    pub translation: Option<Translations>,
 }
 
 /// The tasks of real texts.
-pub const TEXT_TASKS: [&str; 1] = ["dialogue"];
+pub const TEXT_TASKS: [&str; 5] = ["dialogue", "summary", "code", "translation", "questions"];
 
 impl World {
     /// A task of real texts by its name, with the models that are trained on it.
@@ -80,7 +91,7 @@ impl World {
         let policy = Source::parse(&models.policy)?;
         let vocabulary = Vocabulary::read(&policy)?;
         let limits = Limits { prompt_tokens: models.prompt_tokens, response_tokens: models.response_tokens };
-        let task = TextTask::new(text_data(name, models, sources)?, vocabulary.clone(), limits)?;
+        let task = TextTask::new(rewarded(name, models, sources)?, vocabulary.clone(), limits)?;
         for note in task.notes() {
             println!("{name}: {note}");
         }
@@ -130,38 +141,49 @@ impl TextModels {
     }
 }
 
-/// The examples of a task of real texts.
+/// The examples of a task of real texts, and its rewards, if they are not learned.
 ///
 /// # Errors
-/// An unknown name; data that are not there or not what they should be.
-pub fn text_pools(name: &str, sources: &TextSources) -> Result<Pools> {
+/// An unknown name; data that are not there or not what they should be; for code a system that does not allow the sandbox.
+pub fn text_data(name: &str, sources: &TextSources) -> Result<TextData> {
     let source = |own: &Option<String>, hub: &str| match own {
         Some(name) => Source::parse_dataset(name),
         None => Ok(Source::dataset(hub)),
     };
     match name {
-        "dialogue" => Dialogues::default().pools(&source(&sources.dialogue, hh_rlhf::REPOSITORY)?),
+        "dialogue" => Dialogues::default().read(&source(&sources.dialogue, hh_rlhf::REPOSITORY)?),
+        "summary" => summary::read(&source(&sources.summary, tldr::REPOSITORY)?),
+        "questions" => questions::read(&source(&sources.questions, nq_open::REPOSITORY)?),
+        "translation" => {
+            let files = sources.translation.as_ref();
+            files
+                .context("translation is read from plain files: name them in the preset, [text.data.translation]")?
+                .read()
+        }
+        "code" => {
+            let sources = CodeSources {
+                humaneval: source(&sources.humaneval, humaneval::REPOSITORY)?,
+                mbpp: source(&sources.mbpp, mbpp::REPOSITORY)?,
+                apps: source(&sources.apps, apps::REPOSITORY)?,
+            };
+            let threads = std::thread::available_parallelism().map_or(1, usize::from);
+            code::read(&sources, Sandbox::new(Default::default())?, threads)
+        }
         other => bail!("unknown task {other:?}; known are {}", TEXT_TASKS.join(", ")),
     }
 }
 
-fn text_data(name: &str, models: &TextModels, sources: &TextSources) -> Result<TextData> {
-    let pools = text_pools(name, sources)?;
-    match name {
-        "dialogue" => {
-            let reward = models.reward.as_ref();
-            let reward = reward.context("the reward of the dialogues is learned: the preset names no reward model")?;
-            let reward = TextReward::read(&Source::parse(reward)?)?;
-            Ok(TextData {
-                name: "dialogue",
-                pools,
-                stop_strings: vec![dialogue::STOP.to_string()],
-                rewarded_by: reward.model.params.digest()?,
-                rewards: preferred_over_chosen(reward),
-            })
-        }
-        other => bail!("unknown task {other:?}"),
+/// The same with the preset's reward model, where the reward is learned.
+fn rewarded(name: &str, models: &TextModels, sources: &TextSources) -> Result<TextData> {
+    let data = text_data(name, sources)?;
+    if data.rewards.is_some() {
+        return Ok(data);
     }
+    let reward = models.reward.as_ref();
+    let reward =
+        reward.with_context(|| format!("the reward of {name} is learned: the preset names no reward model"))?;
+    let reward = TextReward::read(&Source::parse(reward)?)?;
+    Ok(TextData { rewarded_by: reward.model.params.digest()?, rewards: Some(preferred_over_chosen(reward)), ..data })
 }
 
 /// The probability that the reward model (Bradley-Terry) prefers a text over the example's chosen answer: its win rate

@@ -1,9 +1,29 @@
-//! Numbers about numbers: what a table or a figure says of many runs.
+//! Numbers about numbers, what a table or a figure says of many runs; and scores of generated text.
 
+mod answer;
+mod bleu;
 mod calibration;
+mod chrf;
+mod diversity;
+mod document;
+mod ngrams;
+mod pass_at_k;
 mod proportion;
+mod resample;
+mod rouge;
 mod statistics;
+mod white_space;
+mod win_rate;
 
+pub use answer::{AnswerScore, answer_score, normalize_answer};
+pub use bleu::{Bleu, BleuScore, BleuStatistics, Smoothing, Tokenizer};
 pub use calibration::{ReliabilityBin, calibration_error, reliability};
+pub use chrf::{Chrf, ChrfCounts, ChrfStatistics};
+pub use diversity::{distinct_n, self_bleu, tokenize};
+pub use document::Document;
+pub use pass_at_k::pass_at_k;
 pub use proportion::wilson_interval;
+pub use resample::Resampling;
+pub use rouge::{Rouge, RougeKind, RougeScore, porter_stem};
 pub use statistics::*;
+pub use win_rate::{Judgment, Outcome, Verdict, WinRate, win_rate};

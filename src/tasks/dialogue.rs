@@ -4,11 +4,8 @@ use anyhow::{Result, ensure};
 
 use super::data::Records;
 use super::data::hh_rlhf::{self, ASSISTANT, HUMAN, Pair, Part};
-use super::text::{Example, Keep, Pools, PromptText};
+use super::text::{Example, Keep, Pools, PromptText, TextData};
 use crate::models::Source;
-
-/// A turn of the person ends an answer.
-pub const STOP: &str = HUMAN;
 
 /// What is read of the data set.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,7 +23,7 @@ impl Default for Dialogues {
 }
 
 impl Dialogues {
-    /// The data set in a folder or on the hub.
+    /// The data set in a folder or on the hub. A turn of the person ends an answer.
     ///
     /// Prompts are dialogues up to the assistant's last turn; too long ones lose their first turns. Where chosen and
     /// rejected differ before that turn, or one has no answer, the record is left out; where they are equal, the example
@@ -35,7 +32,7 @@ impl Dialogues {
     ///
     /// # Errors
     /// No file of a part is there; a file that cannot be read.
-    pub fn pools(&self, source: &Source) -> Result<Pools> {
+    pub fn read(&self, source: &Source) -> Result<TextData> {
         let (mut train, mut test, mut notes) = (Vec::new(), Vec::new(), Vec::new());
         for part in &self.parts {
             let mut found = false;
@@ -66,7 +63,13 @@ impl Dialogues {
                 }
             }
         }
-        Pools::new(train, test, notes)
+        Ok(TextData {
+            name: "dialogue",
+            pools: Pools::new(train, test, notes)?,
+            stop_strings: vec![HUMAN.to_string()],
+            rewards: None,
+            rewarded_by: String::new(),
+        })
     }
 }
 

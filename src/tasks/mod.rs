@@ -2,11 +2,15 @@
 //!
 //! A prompt is named by `(split, index)` alone: it needs no storage, and two machines see the same data.
 
+pub mod code;
 pub mod data;
 pub mod dialogue;
 pub mod micro;
+pub mod questions;
 pub mod stories;
+pub mod summary;
 pub mod text;
+pub mod translation;
 
 use anyhow::Result;
 use tokenizers::Tokenizer;

@@ -4,7 +4,8 @@ use std::collections::HashSet;
 
 use qstar::models::{Source, Vocabulary};
 use qstar::tasks::data::hh_rlhf;
-use qstar::tasks::dialogue::{Dialogues, STOP};
+use qstar::tasks::data::hh_rlhf::HUMAN;
+use qstar::tasks::dialogue::Dialogues;
 use qstar::tasks::text::{Example, Keep, Limits, Pools, PromptText, TextData, TextTask};
 use qstar::tasks::{Split, Task};
 
@@ -20,19 +21,19 @@ fn data(pools: Pools) -> TextData {
     TextData {
         name: "dialogue",
         pools,
-        stop_strings: vec![STOP.to_string()],
+        stop_strings: vec![HUMAN.to_string()],
         // The share of the answer's letters that are an e: any function of the text.
-        rewards: Box::new(|texts| {
+        rewards: Some(Box::new(|texts| {
             let share = |text: &str| text.matches('e').count() as f64 / text.len().max(1) as f64;
             Ok(texts.iter().map(|(_, text)| share(text)).collect())
-        }),
+        })),
         rewarded_by: "letters".to_string(),
     }
 }
 
 fn dialogues() -> Option<Pools> {
     dataset_file(hh_rlhf::REPOSITORY, &hh_rlhf::Part::HelpfulBase.file(false))?;
-    Some(Dialogues::default().pools(&Source::dataset(hh_rlhf::REPOSITORY)).unwrap())
+    Some(Dialogues::default().read(&Source::dataset(hh_rlhf::REPOSITORY)).unwrap().pools)
 }
 
 #[test]

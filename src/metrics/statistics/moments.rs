@@ -77,7 +77,7 @@ pub(super) fn variance(x: &[f64]) -> f64 {
     x.iter().map(|x| (x - centre).powi(2)).sum::<f64>() / (x.len() - 1) as f64
 }
 
-pub(super) fn quantile_of_sorted(sorted: &[f64], level: f64) -> f64 {
+pub(in crate::metrics) fn quantile_of_sorted(sorted: &[f64], level: f64) -> f64 {
     let position = level * (sorted.len() - 1) as f64;
     let below = position.floor() as usize;
     let above = (below + 1).min(sorted.len() - 1);

@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use tokenizers::Tokenizer;
 
 use super::{Preference, Prompt, Split, Task};
+use crate::metrics::Document;
 use crate::models::Vocabulary;
 use crate::rollout::StopStrings;
 use crate::seed::{self, Purpose};
@@ -35,7 +36,8 @@ pub struct TextData {
     pub pools: Pools,
     /// Each ends a response, and no text is rewarded from there on.
     pub stop_strings: Vec<String>,
-    pub rewards: Rewards,
+    /// None where the reward is learned and no model was named.
+    pub rewards: Option<Rewards>,
     /// What decides the rewards beside the examples: a formula's name, a model's digest.
     pub rewarded_by: String,
 }
@@ -46,6 +48,16 @@ pub struct TextTask {
     vocabulary: Vocabulary,
     limits: Limits,
     identity: String,
+}
+
+/// Texts beside their examples' demonstrations, as metrics compare them; white space at the ends does not count.
+pub(super) fn documents(texts: &[(&Example, &str)]) -> Vec<Document> {
+    let document = |(example, text): &(&Example, &str)| Document {
+        id: format!("{} {}", example.family, example.record),
+        prediction: text.trim().to_string(),
+        references: example.demonstrations.iter().map(|text| text.trim().to_string()).collect(),
+    };
+    texts.iter().map(document).collect()
 }
 
 impl TextTask {
@@ -176,7 +188,8 @@ impl Task for TextTask {
         let texts: Vec<String> = responses.iter().map(|(_, response)| self.text(response)).collect::<Result<_>>()?;
         let examples = responses.iter().map(|(prompt, _)| self.example(prompt.split, prompt.index));
         let pairs: Vec<(&Example, &str)> = examples.zip(texts.iter().map(String::as_str)).collect();
-        let rewards = (self.data.rewards)(&pairs)?;
+        let rewards = self.data.rewards.as_ref().with_context(|| format!("{}: there is no reward", self.name()))?;
+        let rewards = rewards(&pairs)?;
         ensure!(rewards.len() == pairs.len(), "{}: {} rewards of {} texts", self.name(), rewards.len(), pairs.len());
         match rewards.iter().position(|reward| !(0.0..=1.0).contains(reward)) {
             Some(bad) => Err(anyhow!("a reward of {} is not in [0, 1]: {:?}", rewards[bad], pairs[bad].1)),
