@@ -3,6 +3,7 @@
 //! A task generates everything from `(split, index)`, so that a prompt needs no storage and two
 //! machines see the same data.
 
+pub mod data;
 pub mod micro;
 pub mod stories;
 

@@ -1,4 +1,4 @@
-//! Where a model's files are: in a folder, or in a repository of the hub.
+//! Where the files of a model or a data set are: in a folder, or in a repository of the hub.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use hf_hub::{Cache, Repo, RepoType};
 use super::index::Index;
 use super::{CONFIG, INDEX, WEIGHTS};
 
-/// Where a model's files are.
+/// Where the files of a model or a data set are.
 ///
 /// ```
 /// use qstar::models::Source;
@@ -24,6 +24,11 @@ pub enum Source {
     Folder(PathBuf),
     /// A repository `owner/name`. The revision is a branch, a tag or a commit's 40 hexadecimal digits.
     Hub {
+        repository: String,
+        revision: String,
+    },
+    /// The same, of a data set.
+    Dataset {
         repository: String,
         revision: String,
     },
@@ -57,7 +62,23 @@ impl Source {
         Source::Hub { repository: repository.to_string(), revision: "main".to_string() }
     }
 
-    /// A folder that exists, else `owner/name` or `owner/name@revision`.
+    /// The branch `main` of a data set's repository.
+    pub fn dataset(repository: &str) -> Self {
+        Source::Dataset { repository: repository.to_string(), revision: "main".to_string() }
+    }
+
+    /// A folder that exists, else `owner/name` or `owner/name@revision` of a data set.
+    ///
+    /// # Errors
+    /// Neither.
+    pub fn parse_dataset(name: &str) -> Result<Self> {
+        Ok(match Self::parse(name)? {
+            Source::Hub { repository, revision } => Source::Dataset { repository, revision },
+            other => other,
+        })
+    }
+
+    /// A folder that exists, else `owner/name` or `owner/name@revision` of a model.
     ///
     /// # Errors
     /// Neither.
@@ -90,12 +111,14 @@ impl Source {
         }
         match self {
             Source::Folder(folder) => bail!("{}: there is no such file", folder.join(name).display()),
-            Source::Hub { .. } => self.api().and_then(|api| Ok(api.get(name)?)).with_context(|| {
-                format!(
-                    "{self}: {name} is neither in the hub's cache {} nor to be downloaded",
-                    cache().path().display()
-                )
-            }),
+            Source::Hub { .. } | Source::Dataset { .. } => {
+                self.api().and_then(|api| Ok(api.get(name)?)).with_context(|| {
+                    format!(
+                        "{self}: {name} is neither in the hub's cache {} nor to be downloaded",
+                        cache().path().display()
+                    )
+                })
+            }
         }
     }
 
@@ -121,11 +144,23 @@ impl Source {
         Ok(WeightFiles { paths, index: Some(index) })
     }
 
+    /// The path of a file, `None` where it is not there: neither in the folder, nor in the cache, nor in the hub's listing.
+    /// Where the hub cannot be asked, what the cache lacks is not there.
+    pub fn file_if_there(&self, name: &str) -> Result<Option<PathBuf>> {
+        if let Some(path) = self.local_file(name) {
+            return Ok(Some(path));
+        }
+        match self.api().and_then(|api| Ok(api.info()?)) {
+            Ok(listing) if listing.siblings.iter().any(|file| file.rfilename == name) => self.file(name).map(Some),
+            _ => Ok(None),
+        }
+    }
+
     /// The path of a file that is in the folder or in the cache.
     fn local_file(&self, name: &str) -> Option<PathBuf> {
         match self {
             Source::Folder(folder) => Some(folder.join(name)).filter(|path| path.is_file()),
-            Source::Hub { revision, .. } => {
+            Source::Hub { revision, .. } | Source::Dataset { revision, .. } => {
                 let cache = cache().repo(self.repo()?);
                 let commit = revision.len() == 40 && revision.chars().all(|c| c.is_ascii_hexdigit());
                 // hf-hub finds a commit only under a reference; other programs write none for a commit.
@@ -153,12 +188,12 @@ impl Source {
     }
 
     fn repo(&self) -> Option<Repo> {
-        match self {
-            Source::Folder(_) => None,
-            Source::Hub { repository, revision } => {
-                Some(Repo::with_revision(repository.clone(), RepoType::Model, revision.clone()))
-            }
-        }
+        let (kind, repository, revision) = match self {
+            Source::Folder(_) => return None,
+            Source::Hub { repository, revision } => (RepoType::Model, repository, revision),
+            Source::Dataset { repository, revision } => (RepoType::Dataset, repository, revision),
+        };
+        Some(Repo::with_revision(repository.clone(), kind, revision.clone()))
     }
 
     fn api(&self) -> Result<ApiRepo> {
@@ -174,8 +209,10 @@ impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
             Source::Folder(folder) => write!(f, "{}", folder.display()),
-            Source::Hub { repository, revision } if revision == "main" => f.write_str(repository),
-            Source::Hub { repository, revision } => write!(f, "{repository}@{revision}"),
+            Source::Hub { repository, revision } | Source::Dataset { repository, revision } => match &revision[..] {
+                "main" => f.write_str(repository),
+                _ => write!(f, "{repository}@{revision}"),
+            },
         }
     }
 }
