@@ -8,13 +8,14 @@
 //!   what a cell shows, how long work tells of itself
 //! - [`ranks`]: the processes of one training, and tensors spread over them
 //! - [`mixture`]: K and its derivatives, the rules for α: numbers in, numbers out
-//! - [`nn`], [`models`]: differentiable blocks; GPT-2, GPT-NeoX and LLaMA; reward models on them, on DistilBERT
-//!   and on DeBERTa
+//! - [`nn`], [`models`]: differentiable blocks; GPT-2, GPT-NeoX and LLaMA; reward models and classifiers on
+//!   them and on BERT, RoBERTa, DistilBERT and DeBERTa; these as encoders of texts
 //! - [`target`]: what a policy is mixed with, one file a target
 //! - [`rollout`]: responses drawn from a proposal
 //! - [`tasks`]: prompts, demonstrations, true rewards
 //! - [`method`]: the methods, their weights, one file an objective
-//! - [`metrics`], [`record`]: statistics; rows, frames, the folder of a run
+//! - [`metrics`], [`record`]: statistics, BERTScore; rows, frames, the folder of a run
+//! - [`evaluation`]: scores of texts as frames
 //! - [`reward`]: preference pairs, the Bradley-Terry model, its calibration
 //! - [`train`]: a step, a run, supervised training, training of reward models and of targets
 //! - [`plot`]: one function a figure
@@ -23,6 +24,7 @@
 //! - [`prelude`]: all that a notebook's cell sees
 
 pub mod display;
+pub mod evaluation;
 pub mod experiment;
 pub mod machine;
 pub mod method;

@@ -1,9 +1,10 @@
 //! Plans of experiments: which task, methods and seeds, at which scale; targets, and the remedies against their cost;
-//! the frames of the derivation and of the exact world.
+//! the frames of the derivation and of the exact world; reward models from HH-RLHF's pairs.
 
 pub mod derivation;
 pub mod exact;
 mod folders;
+pub mod hh_rewards;
 mod plan;
 mod preset;
 pub mod remedies;

@@ -189,7 +189,13 @@ impl RewardNetwork {
     /// The tokens, shortened to the model's positions if they are more: the end is kept, and of what lies before it
     /// only an encoder's first token, which its head reads.
     pub fn keep_end(&self, tokens: &[u32]) -> Vec<u32> {
-        let Some(surplus) = tokens.len().checked_sub(self.limits.max_positions) else { return tokens.to_vec() };
+        self.keep_last(tokens, self.limits.max_positions)
+    }
+
+    /// The same with up to `count` tokens, at least 1, where the model has as many positions.
+    pub fn keep_last(&self, tokens: &[u32], count: usize) -> Vec<u32> {
+        let count = count.clamp(1, self.limits.max_positions);
+        let Some(surplus) = tokens.len().checked_sub(count) else { return tokens.to_vec() };
         match self.layers {
             Layers::Encoder(..) => [&tokens[..1], &tokens[surplus + 1..]].concat(),
             Layers::Causal(_) => tokens[surplus..].to_vec(),
