@@ -145,18 +145,18 @@ struct TrainReward {
     tokenizer: String,
 
     /// The layers of a model from scratch
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value_t = 1)]
     layers: usize,
 
     /// The width of a model from scratch
-    #[arg(long, default_value_t = 128)]
+    #[arg(long, default_value_t = 64)]
     width: usize,
 
     /// Longer dialogues lose their beginning
-    #[arg(long, default_value_t = 192)]
+    #[arg(long, default_value_t = 128)]
     max_tokens: usize,
 
-    #[arg(long, default_value_t = 240)]
+    #[arg(long, default_value_t = 120)]
     steps: usize,
 
     /// Pairs a step
@@ -167,7 +167,7 @@ struct TrainReward {
     #[arg(long, default_value_t = 8)]
     microbatch: usize,
 
-    /// [default: 5e-4 from scratch, 2e-5 on a base]
+    /// [default: 2e-3 from scratch, 2e-5 on a base]
     #[arg(long)]
     learning_rate: Option<f64>,
 
@@ -238,7 +238,7 @@ fn train_reward(how: TrainReward) -> Result<()> {
         Some(base) => (Start::Base(Source::parse(base)?), 2e-5),
         None => {
             let tokenizer = Source::parse(&how.tokenizer)?;
-            (Start::Scratch { tokenizer, layers: how.layers, width: how.width }, 5e-4)
+            (Start::Scratch { tokenizer, layers: how.layers, width: how.width }, 2e-3)
         }
     };
     let plan = HhRewards {
@@ -258,10 +258,17 @@ fn train_reward(how: TrainReward) -> Result<()> {
     };
     let trained = plan.train()?;
     trained.save(&plan, &how.output)?;
-    println!("{}", HeldOutRow::frame(&trained.held_out)?);
+    let columns = ["family", "pairs", "accuracy", "accuracy_low", "accuracy_high", "log_loss", "longer_accuracy"];
+    println!("{}", HeldOutRow::frame(&trained.held_out)?.select(columns)?);
     for row in &trained.held_out {
         let (accuracy, low, high) = (100.0 * row.accuracy, 100.0 * row.accuracy_low, 100.0 * row.accuracy_high);
         println!("{}: {accuracy:.1} % of {} held-out pairs, {low:.1} to {high:.1}", row.family, row.pairs);
+        if let (Some(p), Some(low), Some(high)) =
+            (row.response_accuracy, row.response_accuracy_low, row.response_accuracy_high)
+        {
+            let (p, low, high) = (100.0 * p, 100.0 * low, 100.0 * high);
+            println!("{}: {p:.1} % of their single responses, {low:.1} to {high:.1}", row.family);
+        }
     }
     println!("{}", how.output.display());
     Ok(())

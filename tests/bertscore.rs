@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use qstar::evaluation::{bertscore, bertscore_summary};
 use qstar::metrics::{Baseline, BertScore, BertScorer, TokenWeights};
 use qstar::models::Source;
 use qstar::tasks::data::tldr;
@@ -128,6 +129,24 @@ fn titles_of_posts_beside_their_summaries() {
         compared += 1;
     }
     assert_eq!(compared, 2);
+}
+
+#[test]
+fn scores_are_a_frame_with_a_summary() {
+    let scorer = scorer("bert", 2);
+    let (candidates, references) = (["one text alone", "two"], [vec!["one text"], vec!["three", "two"]]);
+    let scores = scorer.score(&candidates, &references, TokenWeights::Equal).unwrap();
+    let frame = bertscore(&scorer, &candidates, &references, TokenWeights::Equal).unwrap();
+    let f1: Vec<f64> = frame.column("f1").unwrap().f64().unwrap().iter().flatten().collect();
+    assert_eq!(f1, scores.iter().map(|score| score.f1).collect::<Vec<_>>());
+    assert!((f1[1] - 1.0).abs() < 1e-12, "the second reference is the candidate");
+    let summary = bertscore_summary(&frame).unwrap();
+    let mean: Vec<f64> = summary.column("mean").unwrap().f64().unwrap().iter().flatten().collect();
+    assert!(mean.len() == 3 && (mean[2] - (f1[0] + f1[1]) / 2.0).abs() < 1e-12);
+    // Of one pair all weights of inverse document frequency are 0.
+    let lone = bertscore(&scorer, &["a"], &[vec!["a"]], TokenWeights::InverseDocumentFrequency).unwrap();
+    assert_eq!(lone.column("precision").unwrap().null_count(), 1);
+    assert!(format!("{:#}", bertscore_summary(&lone).unwrap_err()).contains("no candidate has a precision"));
 }
 
 #[test]

@@ -241,6 +241,8 @@ impl Start {
                     intermediate_size: 4 * width,
                     max_position_embeddings: max_tokens,
                     type_vocab_size: 1,
+                    // BERT's 0.02 suits its width: in a narrow model the first token would hardly see the others.
+                    initializer_range: 1.0 / (*width as f64).sqrt(),
                     ..Default::default()
                 };
                 RewardModel::new(Config::Bert(config), seed).context("a model from scratch")
