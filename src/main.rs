@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
 use qstar::experiment::hh_rewards::{Family, HeldOutRow, HhRewards, Loss, Start};
-use qstar::experiment::{Preset, World};
+use qstar::experiment::{Preset, Scratch, TEXT_TASKS, TextSources, World, text_pools};
 use qstar::method::{ALL as METHODS, Method};
 use qstar::models::Source;
 use qstar::notebook::{self, Project, Reproduction};
@@ -66,6 +66,11 @@ enum Command {
     /// With `--loss responses` a classifier of single responses instead: with `--only harmless`, one of harmlessness.
     /// Without `--base` it is a small BERT from scratch.
     TrainReward(TrainReward),
+    /// Train a small policy and its tokenizer from scratch on the texts of a task
+    ///
+    /// Writes a folder in the hub's layout, which a preset's section [text] can name. About twenty minutes on two cores with
+    /// the sizes that are given below.
+    MakePolicy(MakePolicy),
 
     /// Train the embedded world's two models again: data/micro/initial and data/micro/expert
     MakeMicro,
@@ -91,9 +96,34 @@ struct Reproduce {
 }
 
 #[derive(Args)]
+struct MakePolicy {
+    #[arg(long, default_value = "dialogue", help = format!("The task: {}", TEXT_TASKS.join(", ")))]
+    task: String,
+
+    /// The data, if not in the hub's repository: a folder with the same files, or another repository
+    #[arg(long, value_name = "SOURCE")]
+    data: Option<String>,
+
+    /// The folder that is written
+    #[arg(long, value_name = "DIR")]
+    output: PathBuf,
+
+    /// Sequences of 256 tokens, eight a step
+    #[arg(long, default_value_t = 1500)]
+    steps: usize,
+
+    #[arg(long, default_value_t = 256)]
+    width: usize,
+
+    #[arg(long, default_value_t = 6)]
+    layers: usize,
+}
+
+#[derive(Args)]
 struct Train {
-    /// The task: micro (embedded) or stories (a small real model from the hub)
-    #[arg(long, default_value = "micro")]
+    #[arg(long, default_value = "micro", help = format!(
+        "The task: micro (embedded), stories (a small real model from the hub), {} (real texts, with the models of the \
+         preset)", TEXT_TASKS.join(", ")))]
     task: String,
 
     #[arg(long, default_value = "qstar", help = format!("The method: {}", METHODS.map(|method| method.name).join(", ")))]
@@ -208,6 +238,20 @@ fn run(cli: Cli) -> Result<()> {
             }
             Ok(())
         }
+        Command::MakePolicy(how) => {
+            let sources = TextSources { dialogue: how.data };
+            let pools = text_pools(&how.task, &sources)?;
+            pools.notes.iter().for_each(|note| println!("{}: {note}", how.task));
+            let mut sizes = Scratch { width: how.width, layers: how.layers, ..Scratch::default() };
+            sizes.training.steps = how.steps;
+            let made = sizes.make(&pools, &how.output)?;
+            println!(
+                "{} parameters, {} tokens of text; nats a token: {:.3} in training, {:.3} on held-out texts ({:.3} bits a byte)",
+                made.parameters, made.tokens, made.training_loss, made.held_out_loss, made.held_out_bits_per_byte
+            );
+            println!("{}", how.output.display());
+            Ok(())
+        }
         Command::Setup => {
             notebook::setup(&project)?;
             println!("The kernel is ready: `qstar lab` or `qstar reproduce`");
@@ -280,12 +324,15 @@ fn train(project: &Project, how: Train) -> Result<()> {
         Some(name) => Preset::load(&data, name)?,
         None => Preset::from_env(&data)?,
     };
-    let (world, size) = match how.task.as_str() {
-        "micro" => (World::micro(&data)?, preset.micro),
-        "stories" => (World::stories(&data)?.context("the model of the stories is not there")?, preset.stories),
-        other => bail!("unknown task {other:?}; known are micro, stories"),
+    let (world, mut config) = match how.task.as_str() {
+        "micro" => (World::micro(&data)?, preset.micro.run),
+        "stories" => (World::stories(&data)?.context("the model of the stories is not there")?, preset.stories.run),
+        name if TEXT_TASKS.contains(&name) => {
+            let text = preset.text.context("the preset has no section [text]: it names no models for real texts")?;
+            (World::text(&data, name, &text.models, &text.data)?, text.run)
+        }
+        other => bail!("unknown task {other:?}; known are micro, stories, {}", TEXT_TASKS.join(", ")),
     };
-    let mut config = size.run;
     config.steps = how.steps.unwrap_or(config.steps);
     let spec = RunSpec::new(&*world.task, Method::by_name(&how.method)?, how.seed, config, &world.models)?;
     let run = Run::new(&how.runs.unwrap_or_else(|| data.join("runs")), spec)?;

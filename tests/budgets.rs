@@ -248,8 +248,11 @@ fn a_search_tries_the_common_setting_first_and_names_the_best() {
 fn validation_prompts_are_those_of_no_run() {
     let world = world();
     let prompt = HeldOut::Validation.prompt(&*world.task, 3);
-    assert_eq!((prompt.split, prompt.index), (Split::Train, (1 << 63) + 3));
-    // A run's prompts begin at seed · 2^32, and seeds end far before the validation prompts.
+    assert_eq!((prompt.split, prompt.index), (Split::Validation, 3));
+    // The generator of a split is its own: the same index is another prompt.
+    let text = |split| world.task.prompt(split, 3).text;
+    assert!(text(Split::Validation) != text(Split::Train) && text(Split::Validation) != text(Split::Test));
+    // A run's prompts begin at seed · 2^32.
     let spec = |seed| RunSpec::new(&*world.task, REINFORCE, seed, config(), &world.models);
     assert!(spec(19_999).is_ok() && spec(20_000).is_err());
 }

@@ -1,6 +1,7 @@
 //! Plans of experiments: which task, methods and seeds, at which scale; targets, and the remedies against their cost;
 //! the frames of the derivation and of the exact world; reward models from HH-RLHF's pairs.
 
+mod cache;
 pub mod derivation;
 pub mod exact;
 mod folders;
@@ -9,14 +10,18 @@ mod plan;
 mod preset;
 pub mod remedies;
 pub mod report;
+mod scratch;
 mod search;
 mod targets;
+mod text_world;
 mod world;
 
 pub use folders::Folders;
 pub use plan::{Plan, Results, Tuned};
-pub use preset::{Preset, Size};
+pub use preset::{Preset, Size, TextSize};
 pub use remedies::{DraftRow, RemedyRow};
+pub use scratch::{MadePolicy, Scratch};
 pub use search::{Search, TrialRow, Trials};
 pub use targets::{HELD_OUT_PAIRS, LearnedReward, TargetRow, measure_targets};
+pub use text_world::{Precision, TEXT_TASKS, TextExpert, TextModels, TextSources, text_pools};
 pub use world::{Made, World, make_micro};

@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
+use super::{TextModels, TextSources};
 use crate::train::RunConfig;
 
 /// The sizes of every experiment at one scale.
@@ -13,6 +14,19 @@ use crate::train::RunConfig;
 pub struct Preset {
     pub micro: Size,
     pub stories: Size,
+    /// Where there are models for the tasks of real texts.
+    pub text: Option<TextSize>,
+}
+
+/// The size of the experiments on real texts, and the models that they train.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TextSize {
+    pub seeds: u64,
+    pub run: RunConfig,
+    pub models: TextModels,
+    #[serde(default)]
+    pub data: TextSources,
 }
 
 /// The size of one experiment.

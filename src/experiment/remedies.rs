@@ -70,7 +70,7 @@ pub fn caching(
     let policy = world.models.initial.frozen()?;
     let twice = |caching| -> Result<Vec<Rollout>> {
         let target = softmax(caching)?;
-        let rollout = |round| held_out(&*world.task, Q_STAR, round).rollout(&policy, Some(&target), &ids, responses);
+        let rollout = |round| held_out(&*world.task, Q_STAR, round)?.rollout(&policy, Some(&target), &ids, responses);
         (0..2).map(rollout).collect()
     };
     let before = twice(Caching::Off)?;
@@ -92,7 +92,7 @@ pub fn caching(
 pub fn batching(world: &World, target: &dyn Target, prompts: u64) -> Result<RemedyRow> {
     let ids = prompt_tokens(world, prompts);
     let policy = world.models.initial.frozen()?;
-    let sampler = held_out(&*world.task, Proposal::Target, 0);
+    let sampler = held_out(&*world.task, Proposal::Target, 0)?;
     let start = Instant::now();
     let mut one_by_one: Option<Rollout> = None;
     for (row, prompt) in ids.iter().enumerate() {
@@ -120,7 +120,7 @@ pub fn approximation(world: &World, target: &dyn Target, draft: &dyn Target, pro
     let ids = prompt_tokens(world, prompts);
     let initial = Expert::named("initial", &world.models.initial)?;
     let policy = world.models.initial.frozen()?;
-    let responses = held_out(&*world.task, Q_STAR, 0).draw(&policy, Some(target), &ids, 1)?;
+    let responses = held_out(&*world.task, Q_STAR, 0)?.draw(&policy, Some(target), &ids, 1)?;
     let responses: Vec<Vec<u32>> = responses.iter().map(|response| response.tokens()).collect();
     let along = |target: &dyn Target| log_probs_along(target, &ids, &responses);
     let (p, t, s) = (along(&initial)?, along(target)?, along(draft)?);

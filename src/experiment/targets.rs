@@ -4,9 +4,9 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use sha2::{Digest, Sha256};
 
 use super::World;
+use super::cache::{damaged, kept};
 use crate::metrics::t_interval;
 use crate::models::{Head, RewardModel, Source, load_reward_model, save_reward_folder};
 use crate::record::record;
@@ -48,27 +48,16 @@ impl World {
     /// A task without preferences; a cached model that is damaged: remove its folder, it is made again.
     pub fn reward_model(&self, data: &Path) -> Result<LearnedReward> {
         let task = &*self.task;
-        let key = format!("{}{}{ALGORITHM}{REWARD:?}", task.name(), self.models.initial.digest()?);
-        let key: String = Sha256::digest(key)[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-        let folder = data.join("cache").join(format!("{}-reward-{key}", task.name()));
-        if !folder.exists() {
+        let key = format!("{}{}{ALGORITHM}{REWARD:?}", task.identity(), self.models.initial.digest()?);
+        let folder = kept(data, &format!("{}-reward", task.name()), &key, |folder| {
             let model = RewardModel::on(&self.models.initial, REWARD.seed)?;
             let pairs = (REWARD.steps * REWARD.batch) as u64;
             let preferences = preferences(task, &model, Split::Train, FIRST_PAIR, pairs)?;
             train_reward_model(&model, &REWARD, &format!("{}: reward model (once)", task.name()), &preferences)?;
-            let new = folder.with_extension(format!("new-{}", std::process::id()));
-            std::fs::create_dir_all(data.join("cache"))
-                .with_context(|| format!("{}: cannot be made", data.display()))?;
-            save_reward_folder(&model, &new)?;
-            // Another process may have been faster: its model is the same.
-            if let Err(error) = std::fs::rename(&new, &folder)
-                && !folder.exists()
-            {
-                return Err(error).with_context(|| format!("{}: cannot be written", folder.display()));
-            }
-        }
-        let damaged = || format!("{}: remove it, it is made again", folder.display());
-        let model = load_reward_model(&Source::Folder(folder.clone()), Head::Stored).with_context(damaged)?;
+            save_reward_folder(&model, folder)
+        })?;
+        let model =
+            load_reward_model(&Source::Folder(folder.clone()), Head::Stored).with_context(|| damaged(&folder))?;
         let held_out = preferences(task, &model, Split::Test, 0, HELD_OUT_PAIRS)?;
         let evaluation = evaluate_preferences(&model, &held_out)?;
         Ok(LearnedReward { model, evaluation })
@@ -120,10 +109,13 @@ pub fn measure_targets(world: &World, targets: &[(&str, &dyn Target)], prompts: 
         let start = Instant::now();
         for (batch, prompts) in prompts.chunks(BATCH).enumerate() {
             let ids: Vec<Vec<u32>> = prompts.iter().map(|prompt| prompt.tokens.clone()).collect();
-            let rollout = held_out(task, Proposal::Target, batch as u64).rollout(&policy, Some(target), &ids, 1)?;
+            let rollout = held_out(task, Proposal::Target, batch as u64)?.rollout(&policy, Some(target), &ids, 1)?;
             cost += rollout.cost;
-            for (prompt, response) in prompts.iter().zip(&rollout.responses) {
-                rewards.push(task.reward(prompt, &response.tokens()));
+            let responses: Vec<Vec<u32>> = rollout.responses.iter().map(|response| response.tokens()).collect();
+            let pairs: Vec<(&Prompt, &[u32])> =
+                prompts.iter().zip(responses.iter().map(|tokens| &tokens[..])).collect();
+            rewards.extend(task.rewards(&pairs)?);
+            for response in &rollout.responses {
                 tokens += response.draws.len();
                 ended += usize::from(response.ended);
             }
@@ -151,13 +143,6 @@ pub fn measure_targets(world: &World, targets: &[(&str, &dyn Target)], prompts: 
 const BATCH: usize = 64;
 
 /// Responses to held-out prompts at temperature 1; `step` tells batches and rounds apart.
-pub(super) fn held_out(task: &dyn Task, proposal: Proposal, step: u64) -> Sampler<'_> {
-    Sampler {
-        proposal,
-        stop_tokens: task.stop_tokens(),
-        max_response_tokens: task.max_response_tokens(),
-        purpose: Purpose::Evaluate,
-        step,
-        ..Default::default()
-    }
+pub(super) fn held_out(task: &dyn Task, proposal: Proposal, step: u64) -> Result<Sampler<'_>> {
+    Ok(Sampler { proposal, purpose: Purpose::Evaluate, step, ..Sampler::of(task)? })
 }

@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use polars::prelude::DataFrame;
 use sha2::{Digest, Sha256};
 
+use super::cache::{damaged, kept};
 use crate::machine::in_parallel;
 use crate::metrics::mean;
 use crate::models::{Config, Gpt2Config, LanguageModel, Network, Source, load_folder, read_llama2_c, save_folder};
@@ -55,6 +56,9 @@ impl World {
 /// The repository of the small real model, and its files.
 const STORIES: (&str, [&str; 2]) = ("karpathy/tinyllamas", ["stories260K/stories260K.bin", "stories260K/tok512.bin"]);
 
+/// The file of the kept stories.
+const CORPUS: &str = "stories.json";
+
 /// The stories that prompts and demonstrations are made of: batches, stories a batch, tokens a story.
 const STORIES_CORPUS: (u64, usize, usize) = (16, 64, 200);
 
@@ -93,46 +97,30 @@ impl World {
         let mut key = Sha256::new();
         key.update(format!("{}{ALGORITHM}{STORIES_CORPUS:?}{STORIES_EXPERT:?}", initial.params.digest()?));
         key.update(std::fs::read(&vocabulary).with_context(|| format!("{}: cannot be read", vocabulary.display()))?);
-        let key: String = key.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-        let cache = data.join("cache").join(format!("stories-{key}"));
-        let path = cache.join("stories.json");
-        let corpus: Vec<String> = match std::fs::read_to_string(&path) {
-            Ok(text) => serde_json::from_str(&text)
-                .with_context(|| format!("{}: remove it, it is made again", path.display()))?,
-            Err(_) => {
-                let (batches, size, tokens) = STORIES_CORPUS;
-                let network = initial.frozen()?;
-                let progress = Progress::new("drawing stories from the model (once)", batches);
-                let stories = in_parallel(2, (0..batches).collect(), |batch| {
-                    let stories = write_stories(&network, &tokenizer, batch, size, tokens);
-                    progress.inc(1);
-                    stories
-                })?
-                .concat();
-                progress.finish();
-                std::fs::create_dir_all(&cache).with_context(|| format!("{}: cannot be made", cache.display()))?;
-                let new = path.with_extension("new");
-                std::fs::write(&new, serde_json::to_string(&stories)?)?;
-                std::fs::rename(&new, &path).with_context(|| format!("{}: cannot be written", path.display()))?;
+        let key: String = key.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let folder = kept(data, "stories", &key, |folder| {
+            let (batches, size, tokens) = STORIES_CORPUS;
+            let network = initial.frozen()?;
+            let progress = Progress::new("drawing stories from the model (once)", batches);
+            let stories = in_parallel(2, (0..batches).collect(), |batch| {
+                let stories = write_stories(&network, &tokenizer, batch, size, tokens);
+                progress.inc(1);
                 stories
-            }
-        };
+            })?
+            .concat();
+            progress.finish();
+            Ok(std::fs::write(folder.join(CORPUS), serde_json::to_string(&stories)?)?)
+        })?;
+        let text = std::fs::read_to_string(folder.join(CORPUS)).with_context(|| damaged(&folder))?;
+        let corpus: Vec<String> = serde_json::from_str(&text).with_context(|| damaged(&folder))?;
         let task = Stories::new(tokenizer, &corpus)?;
-        let folder = cache.join("expert");
-        if !folder.exists() {
+        let folder = kept(data, "stories-expert", &key, |folder| {
             let expert = initial.copy()?;
             train_supervised(&expert, &STORIES_EXPERT, "the stories' expert (once)", |i| task.demonstration_at(i))?;
-            let new = cache.join(format!("expert.new-{}", std::process::id()));
-            save_folder(&expert, &new)?;
-            let renamed = std::fs::rename(&new, &folder);
-            // Another process may have made the same one in the meantime.
-            if folder.exists() {
-                let _ = std::fs::remove_dir_all(&new); // what is left of it is in nobody's way
-            } else {
-                renamed.with_context(|| format!("{}: cannot be written", folder.display()))?;
-            }
-        }
-        Self::new(Box::new(task), initial, load_folder(&folder)?).map(Some)
+            save_folder(&expert, folder)
+        })?;
+        let expert = load_folder(&folder).with_context(|| damaged(&folder))?;
+        Self::new(Box::new(task), initial, expert).map(Some)
     }
 }
 

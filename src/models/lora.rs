@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{DType, Device, Tensor};
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::LanguageModel;
@@ -13,12 +14,14 @@ use super::files::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, TensorFiles, WeightFiles, sa
 use crate::nn::{Adapters, DropoutClock, LinearShape, Params, Weights};
 
 /// Which linear maps get an adapter, and of what kind.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct LoraConfig {
     pub rank: usize,
     /// The adapter's product is multiplied by `alpha / rank`.
     pub alpha: f64,
     /// The share of an adapter's inputs that is dropped while training.
+    #[serde(default)]
     pub dropout: f64,
     /// The last parts of the names of linear maps: `q_proj`, or `self_attn.q_proj`.
     pub targets: Vec<String>,

@@ -20,9 +20,10 @@ mod network;
 mod reward;
 mod rope_scaling;
 mod text_encoder;
+mod vocabulary;
 
-use anyhow::{Context, Result, bail};
-use candle_core::{DType, Device};
+use anyhow::{Context, Result, bail, ensure};
+use candle_core::{DType, Device, Var};
 
 pub use classifier::{Classifier, load_classifier};
 pub use config::{
@@ -39,6 +40,7 @@ pub use names::{ARCHITECTURES, Architecture, Head, Names, Purpose, canonical_nam
 pub use network::Network;
 pub use reward::{RewardModel, RewardNetwork};
 pub use text_encoder::{TextEncoder, load_encoder};
+pub use vocabulary::Vocabulary;
 
 use crate::nn::{Params, Weights};
 use network::OutputHead;
@@ -126,6 +128,31 @@ impl LanguageModel {
             None => self.params.digest(),
             Some(adapted) => Ok(format!("{}+{}", adapted.base.digest()?, self.params.digest()?)),
         }
+    }
+
+    /// A copy whose vocabulary ends at `size`: padding behind the tokenizer's last id (NeoX pads to a multiple of 128) has
+    /// rows that no text trains and that would take a share of every distribution.
+    ///
+    /// # Errors
+    /// A vocabulary that is smaller; a model with adapters.
+    pub fn without_padding(&self, size: usize) -> Result<Self> {
+        let rows = self.config.vocab_size();
+        ensure!(
+            size > 0 && size <= rows,
+            "the tokenizer has {size} ids, the model {rows}: they do not belong together"
+        );
+        ensure!(self.adapted.is_none(), "the padding of a vocabulary is cut before a model gets adapters");
+        let architecture = Architecture::of(self.config.model_type())?;
+        let (embedding, head) = (architecture.embedding(), architecture.language_head());
+        let cut = |(name, var): (&str, &Var)| {
+            let tensor = match name == embedding || Some(name) == head {
+                true => var.narrow(0, 0, size)?.contiguous()?,
+                false => var.as_tensor().clone(),
+            };
+            Ok((name.to_string(), tensor.copy()?))
+        };
+        let tensors: Vec<_> = self.params.iter().map(cut).collect::<Result<_>>()?;
+        Self::from_params(self.config.with_vocab_size(size), Params::from_tensors(tensors)?)
     }
 
     /// A copy on a device, in its precision.

@@ -13,6 +13,7 @@ use crate::models::{Decoder, Network};
 use crate::progress::Progress;
 use crate::seed::{self, Purpose};
 use crate::target::{Contexts, Cost, Target};
+use crate::tasks::Task;
 
 /// How responses are drawn: everything but the models and the prompts.
 ///
@@ -63,6 +64,23 @@ impl Default for Sampler<'_> {
             first_row: 0,
             progress: None,
         }
+    }
+}
+
+impl<'a> Sampler<'a> {
+    /// Draws from the policy, and ends responses as the task does.
+    ///
+    /// # Errors
+    /// A stop string of the task that is none.
+    pub fn of(task: &'a dyn Task) -> Result<Self> {
+        let strings = task.stop_strings();
+        let stop_strings = (!strings.is_empty()).then(|| StopStrings::new(task.tokenizer(), strings)).transpose()?;
+        Ok(Self {
+            stop_tokens: task.stop_tokens(),
+            stop_strings,
+            max_response_tokens: task.max_response_tokens(),
+            ..Default::default()
+        })
     }
 }
 

@@ -1,22 +1,27 @@
 //! What a policy is asked to do: prompts, demonstrations, preference pairs and the true reward.
 //!
-//! A task generates everything from `(split, index)`, so that a prompt needs no storage and two
-//! machines see the same data.
+//! A prompt is named by `(split, index)` alone: it needs no storage, and two machines see the same data.
 
 pub mod data;
+pub mod dialogue;
 pub mod micro;
 pub mod stories;
+pub mod text;
 
+use anyhow::Result;
 use tokenizers::Tokenizer;
 
-/// Which prompts: `Test` prompts hold combinations that no `Train` prompt holds.
+/// Which prompts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Split {
-    Train,
-    Test,
+    Train = 0,
+    /// What results are reported on: nothing that is trained on.
+    Test = 1,
+    /// What settings are chosen on: no prompt that is trained on, and none of the test split.
+    Validation = 2,
 }
 
-/// One prompt of a task. `(split, index)` identifies it: the task rebuilds its hidden truth from them.
+/// One prompt of a task. `(split, index)` identifies it: the task finds its hidden truth by them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Prompt {
     pub split: Split,
@@ -38,7 +43,7 @@ pub enum Quality {
 }
 
 /// Two responses to one prompt, the first drawn as the better one (Bradley-Terry).
-/// Both are token ids and end with the end-of-sequence token.
+/// Both are token ids and end with the end-of-sequence token unless they were cut.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Preference {
     pub chosen: Vec<u32>,
@@ -52,8 +57,18 @@ pub trait Task: Send + Sync {
 
     fn tokenizer(&self) -> &Tokenizer;
 
+    /// All that decides prompts, answers and rewards, for the names of runs. For a task that is generated, its name.
+    fn identity(&self) -> String {
+        self.name().to_string()
+    }
+
     /// The tokens that end a response. The first one is the one that demonstrations end with.
     fn stop_tokens(&self) -> &[u32];
+
+    /// Strings that end a response as well, where the task has them.
+    fn stop_strings(&self) -> &[String] {
+        &[]
+    }
 
     /// The number of tokens after which a response is cut, the end-of-sequence token included.
     fn max_response_tokens(&self) -> usize;
@@ -61,16 +76,19 @@ pub trait Task: Send + Sync {
     /// Prompt `index` of a split. Every `u64` is a valid index.
     fn prompt(&self, split: Split, index: u64) -> Prompt;
 
-    /// The true reward in [0, 1] of a response (token ids; the stop token that ended it, if any, included).
-    /// A response without a stop token was cut.
-    fn reward(&self, prompt: &Prompt, response: &[u32]) -> f64;
+    /// The true rewards in [0, 1] of responses (token ids; the stop token that ended one, if any, included), all at once: a
+    /// reward model scores them in batches, programs run side by side. A response without a stop token was cut.
+    ///
+    /// # Errors
+    /// What computes them failed.
+    fn rewards(&self, responses: &[(&Prompt, &[u32])]) -> Result<Vec<f64>>;
 
-    /// Demonstration `draw` for a prompt (token ids, the stop token last), where the task has demonstrations.
+    /// Demonstration `draw` for a prompt (token ids, the stop token last unless it was cut), where the task has so many.
     fn demonstration(&self, _prompt: &Prompt, _draw: u64) -> Option<Vec<u32>> {
         None
     }
 
-    /// Preference pair `draw` for a prompt, where the task has preferences.
+    /// Preference pair `draw` for a prompt, where the task has so many.
     fn preference(&self, _prompt: &Prompt, _draw: u64) -> Option<Preference> {
         None
     }

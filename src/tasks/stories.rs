@@ -166,6 +166,17 @@ impl Stories {
         (demonstration.prompt.clone(), demonstration.response.clone())
     }
 
+    fn reward(&self, prompt: &Prompt, response: &[u32]) -> f64 {
+        let (asked, _) = self.parts(prompt.split, prompt.index);
+        let (words, ended) = match response {
+            [words @ .., end] if STOP.contains(end) => (words, true),
+            words => (words, false),
+        };
+        let text = decode(&self.tokenizer, words).unwrap_or_default();
+        let found = asked.into_iter().filter(|word| contains(&text, word)).count();
+        WORD_REWARD * found as f64 + END_REWARD * f64::from(u8::from(ended))
+    }
+
     fn encode(&self, text: &str) -> Result<Vec<u32>> {
         let encoding = self.tokenizer.encode(text, false).map_err(|e| anyhow::anyhow!("{e}"))?;
         Ok(encoding.get_ids().to_vec())
@@ -182,6 +193,7 @@ impl Stories {
         let (openings, stream) = match split {
             Split::Train => (&self.train, 0),
             Split::Test => (&self.test, 1),
+            Split::Validation => (&self.train, 2),
         };
         let mut rng = seed::rng(stream, Purpose::Prompts, 0, index);
         let opening = &openings[rng.random_range(0..openings.len())];
@@ -216,15 +228,8 @@ impl Task for Stories {
         Prompt { split, index, family: "stories", text, tokens }
     }
 
-    fn reward(&self, prompt: &Prompt, response: &[u32]) -> f64 {
-        let (asked, _) = self.parts(prompt.split, prompt.index);
-        let (words, ended) = match response {
-            [words @ .., end] if STOP.contains(end) => (words, true),
-            words => (words, false),
-        };
-        let text = decode(&self.tokenizer, words).unwrap_or_default();
-        let found = asked.into_iter().filter(|word| contains(&text, word)).count();
-        WORD_REWARD * found as f64 + END_REWARD * f64::from(u8::from(ended))
+    fn rewards(&self, responses: &[(&Prompt, &[u32])]) -> Result<Vec<f64>> {
+        Ok(responses.iter().map(|(prompt, response)| self.reward(prompt, response)).collect())
     }
 
     /// Two continuations of other stories, one preferred with probability σ((r(a) − r(b)) / 0.2) (Bradley-Terry). Each is,
@@ -233,6 +238,7 @@ impl Task for Stories {
         let stream = match prompt.split {
             Split::Train => 0,
             Split::Test => 1,
+            Split::Validation => 2,
         };
         let mut rng = seed::rng(stream, Purpose::Preferences, prompt.index, draw);
         let mut side = || {

@@ -125,12 +125,10 @@ impl Origin<'_> {
         let ids: Vec<Vec<u32>> = prompts.iter().map(|p| p.tokens.clone()).collect();
         let sampler = Sampler {
             proposal,
-            stop_tokens: self.task.stop_tokens(),
-            max_response_tokens: self.task.max_response_tokens(),
             seed: self.seed,
             purpose: Purpose::Rollout,
             step: self.step,
-            ..Default::default()
+            ..Sampler::of(self.task)?
         };
         let rollout = sampler.rollout(self.policy, self.target, &ids, k)?;
         let drawn = |(i, response): (usize, Response)| {
@@ -146,7 +144,7 @@ impl Origin<'_> {
         Ok((rollout.responses.into_iter().enumerate().map(drawn).collect(), rollout.cost))
     }
 
-    /// What the task has for every prompt: `of(prompt, draw)` for so many draws.
+    /// What the task has for every prompt: `of(prompt, draw)` for so many draws, or as many as there are.
     fn read(
         &self,
         prompts: &[Prompt],
@@ -154,15 +152,15 @@ impl Origin<'_> {
         what: &str,
         of: impl Fn(&Prompt, u64) -> Option<Vec<Vec<u32>>>,
     ) -> Result<Vec<Sample>> {
-        let mut samples = Vec::new();
+        let mut samples: Vec<Sample> = Vec::new();
         for (i, prompt) in prompts.iter().enumerate() {
-            for draw in 0..draws {
-                let found =
-                    of(prompt, draw as u64).with_context(|| format!("the task {} has no {what}", self.task.name()))?;
-                let ends = |tokens: &[u32]| tokens.last().is_some_and(|last| self.task.stop_tokens().contains(last));
-                samples.extend(found.into_iter().map(|tokens| Sample::new(i, tokens.clone(), ends(&tokens))));
+            let ends = |tokens: &[u32]| tokens.last().is_some_and(|last| self.task.stop_tokens().contains(last));
+            for found in (0..draws as u64).map_while(|draw| of(prompt, draw)).flatten() {
+                samples.push(Sample::new(i, found.clone(), ends(&found)));
             }
         }
+        // A data set may have them for some of its prompts only.
+        ensure!(!samples.is_empty(), "the task {} has no {what} for {} prompts", self.task.name(), prompts.len());
         Ok(samples)
     }
 }

@@ -92,7 +92,7 @@ pub fn distill(
             .into_iter()
             .map(|prompt| prompt.tokens)
             .collect();
-        let sampler = sampler(task, config.contexts, config.seed, step as u64);
+        let sampler = sampler(task, config.contexts, config.seed, step as u64)?;
         let rollout = sampler.rollout(policy, Some(target), &prompts, config.responses)?;
         let responses: Vec<Vec<u32>> = rollout.responses.iter().map(|response| response.tokens()).collect();
         let prompts: Vec<Vec<u32>> =

@@ -25,9 +25,7 @@ impl TrainingReward<'_> {
     /// The rewards of (prompt, response) pairs, and the floating-point operations that they took.
     pub(super) fn of(&self, task: &dyn Task, pairs: &[(&Prompt, &[u32])]) -> Result<(Vec<f64>, f64)> {
         match self {
-            TrainingReward::True => {
-                Ok((pairs.iter().map(|(prompt, response)| task.reward(prompt, response)).collect(), 0.0))
-            }
+            TrainingReward::True => Ok((task.rewards(pairs)?, 0.0)),
             TrainingReward::Learned(reward) => {
                 let sequences: Vec<Vec<u32>> =
                     pairs.iter().map(|(prompt, response)| [&prompt.tokens[..], response].concat()).collect();
@@ -75,7 +73,7 @@ pub(super) fn draw_rewarded(
     let (mut all, mut spent) = (Vec::with_capacity(prompts.len() * k), Spent::default());
     for (batch, part) in prompts.chunks(BATCH).enumerate() {
         let ids: Vec<Vec<u32>> = part.iter().map(|prompt| prompt.tokens.clone()).collect();
-        let rollout = sampler(task, Proposal::Policy, seed, batch as u64).rollout(reference, None, &ids, k)?;
+        let rollout = sampler(task, Proposal::Policy, seed, batch as u64)?.rollout(reference, None, &ids, k)?;
         let tokens: Vec<Vec<u32>> = rollout.responses.iter().map(|response| response.tokens()).collect();
         let pairs: Vec<(&Prompt, &[u32])> = tokens.iter().enumerate().map(|(i, t)| (&part[i / k], &t[..])).collect();
         let (rewards, flops) = reward.of(task, &pairs)?;
@@ -95,14 +93,6 @@ pub(super) fn draw_rewarded(
 }
 
 /// Responses that are drawn while a target is trained.
-pub(super) fn sampler(task: &dyn Task, proposal: Proposal, seed: u64, step: u64) -> Sampler<'_> {
-    Sampler {
-        proposal,
-        stop_tokens: task.stop_tokens(),
-        max_response_tokens: task.max_response_tokens(),
-        seed,
-        purpose: Purpose::TargetTraining,
-        step,
-        ..Default::default()
-    }
+pub(super) fn sampler(task: &dyn Task, proposal: Proposal, seed: u64, step: u64) -> Result<Sampler<'_>> {
+    Ok(Sampler { proposal, seed, purpose: Purpose::TargetTraining, step, ..Sampler::of(task)? })
 }

@@ -12,7 +12,7 @@ use crate::metrics::{mean, sd};
 use crate::models::Network;
 use crate::nn;
 use crate::record::{EvaluationRow, SampleRow};
-use crate::rollout::{Proposal, Response, Sampler};
+use crate::rollout::{Response, Sampler};
 use crate::seed::Purpose;
 use crate::tasks::{Prompt, Task};
 
@@ -42,26 +42,21 @@ pub fn evaluate(
     let mut rows = Vec::with_capacity(prompts.len());
     for (batch, prompts) in prompts.chunks(BATCH).enumerate() {
         let ids: Vec<Vec<u32>> = prompts.iter().map(|p| p.tokens.clone()).collect();
-        let sampler = Sampler {
-            proposal: Proposal::Policy,
-            stop_tokens: task.stop_tokens(),
-            max_response_tokens: task.max_response_tokens(),
-            seed: seed.wrapping_add((batch as u64) << 32),
-            purpose: Purpose::Evaluate,
-            step,
-            ..Default::default()
-        };
+        let seed = seed.wrapping_add((batch as u64) << 32);
+        let sampler = Sampler { seed, purpose: Purpose::Evaluate, step, ..Sampler::of(task)? };
         let responses = sampler.draw(policy, None, &ids, 1)?;
         measured.add(&ids, &responses, policy, reference)?;
-        for (prompt, response) in prompts.iter().zip(&responses) {
-            let tokens = response.tokens();
+        let tokens: Vec<Vec<u32>> = responses.iter().map(Response::tokens).collect();
+        let pairs: Vec<(&Prompt, &[u32])> = prompts.iter().zip(tokens.iter().map(|tokens| &tokens[..])).collect();
+        let rewards = task.rewards(&pairs)?;
+        for ((response, reward), (prompt, tokens)) in responses.iter().zip(rewards).zip(pairs) {
             rows.push(SampleRow {
                 step: step as i64,
                 index: prompt.index as i64,
                 family: prompt.family.to_string(),
                 prompt: prompt.text.clone(),
-                response: text(task, &tokens),
-                reward: task.reward(prompt, &tokens),
+                response: text(task, tokens),
+                reward,
                 ended: response.ended,
             });
         }

@@ -71,7 +71,7 @@ pub enum HeldOut {
     /// The task's test split: what results are reported on.
     #[default]
     Test,
-    /// Prompts of the training split that lie beyond those of every run: what settings are chosen on.
+    /// The task's validation split: what settings are chosen on.
     Validation,
 }
 
@@ -80,8 +80,7 @@ impl HeldOut {
     pub fn prompt(self, task: &dyn Task, i: u64) -> Prompt {
         match self {
             HeldOut::Test => task.prompt(Split::Test, i),
-            // Seeds lie below 2^32, the prompts of a seed begin at seed · 2^32.
-            HeldOut::Validation => task.prompt(Split::Train, (1 << 63) + i),
+            HeldOut::Validation => task.prompt(Split::Validation, i),
         }
     }
 }
@@ -107,7 +106,7 @@ impl RunSpec {
         method.check()?;
         config.check()?;
         Ok(Self {
-            task: task.name().to_string(),
+            task: task.identity(),
             method,
             seed,
             config,

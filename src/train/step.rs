@@ -14,7 +14,7 @@ use crate::models::{LanguageModel, Network};
 use crate::nn::{Linear, Params};
 use crate::record::StepRow;
 use crate::target::Target;
-use crate::tasks::Task;
+use crate::tasks::{Prompt, Task};
 
 /// The constants of a step, the same for every method of a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -237,9 +237,10 @@ impl<'a> Trainer<'a> {
     /// Rewards, and the log-probabilities that are not known yet.
     fn score(&mut self, batch: &mut Batch, policy: &Network) -> Result<()> {
         let start = Instant::now();
-        for sample in &mut batch.samples {
-            sample.reward = self.task.reward(&batch.prompts[sample.prompt], &sample.tokens);
-        }
+        let responses: Vec<(&Prompt, &[u32])> =
+            batch.samples.iter().map(|sample| (&batch.prompts[sample.prompt], &sample.tokens[..])).collect();
+        let rewards = self.task.rewards(&responses)?;
+        batch.samples.iter_mut().zip(rewards).for_each(|(sample, reward)| sample.reward = reward);
         let rewards: Vec<_> = batch.samples.iter().map(|s| (s.reward, s.tokens.len(), s.ended)).collect();
         let shaped = self.config.shaping.shape(&rewards, &mut self.state.rewards);
         batch.samples.iter_mut().zip(shaped).for_each(|(sample, shaped)| sample.shaped = shaped);

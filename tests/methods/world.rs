@@ -1,5 +1,6 @@
 //! A real network whose responses can all be enumerated.
 
+use anyhow::Result;
 use candle_core::{DType, Device, Tensor};
 use qstar::method::{Dpo, Method, Objective};
 use qstar::mixture::{Pair, Rule};
@@ -61,11 +62,8 @@ impl Task for OnePrompt {
         Prompt { split, index, family: "one", text: String::new(), tokens: vec![3, 1] }
     }
 
-    fn reward(&self, _: &Prompt, response: &[u32]) -> f64 {
-        // Below 1, different for nearly all responses.
-        let mixed: f64 =
-            response.iter().enumerate().map(|(t, &y)| ((1.7 * t as f64 + 2.3) * f64::from(y + 1)).sin()).sum();
-        0.4 + 0.12 * mixed
+    fn rewards(&self, responses: &[(&Prompt, &[u32])]) -> Result<Vec<f64>> {
+        Ok(responses.iter().map(|(_, response)| reward(response)).collect())
     }
 }
 
@@ -87,7 +85,7 @@ impl World {
         let task = OnePrompt { micro: MicroWorld::new().unwrap() };
         let outcomes = outcomes(stops);
         let prompt = task.prompt(Split::Train, 0);
-        let rewards = outcomes.iter().map(|y| task.reward(&prompt, y)).collect();
+        let rewards = outcomes.iter().map(|y| reward(y)).collect();
         let sequences = sequences(&prompt, &outcomes);
         let along = |network: &Network| {
             let log_probs = sequences.log_probs(network, &sequences.hidden(network).unwrap()).unwrap();
@@ -383,4 +381,10 @@ pub fn distance(a: &[f64], b: &[f64]) -> f64 {
     assert_eq!(a.len(), b.len());
     let norm = |x: &mut dyn Iterator<Item = f64>| x.map(|v| v * v).sum::<f64>().sqrt();
     norm(&mut a.iter().zip(b).map(|(a, b)| a - b)) / norm(&mut b.iter().copied())
+}
+
+fn reward(response: &[u32]) -> f64 {
+    // Below 1, different for nearly all responses.
+    let mixed: f64 = response.iter().enumerate().map(|(t, &y)| ((1.7 * t as f64 + 2.3) * f64::from(y + 1)).sin()).sum();
+    0.4 + 0.12 * mixed
 }

@@ -47,7 +47,8 @@ fn a_learned_reward_is_made_once() {
     let right = |i| {
         let prompt = world.task.prompt(Split::Test, i);
         let pair = world.task.preference(&prompt, 0).unwrap();
-        let margin = world.task.reward(&prompt, &pair.chosen) - world.task.reward(&prompt, &pair.rejected);
+        let rewards = world.task.rewards(&[(&prompt, &pair.chosen), (&prompt, &pair.rejected)]).unwrap();
+        let margin = rewards[0] - rewards[1];
         if margin == 0.0 { 0.5 } else { f64::from(u8::from(margin > 0.0)) }
     };
     let ceiling = (0..HELD_OUT_PAIRS).map(right).sum::<f64>() / HELD_OUT_PAIRS as f64;

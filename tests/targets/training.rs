@@ -42,8 +42,8 @@ impl Task for Two {
         Prompt { split, index, family: "two", text: String::new(), tokens: PROMPT.to_vec() }
     }
 
-    fn reward(&self, _: &Prompt, response: &[u32]) -> f64 {
-        reward_of(response)
+    fn rewards(&self, responses: &[(&Prompt, &[u32])]) -> Result<Vec<f64>> {
+        Ok(responses.iter().map(|(_, response)| reward_of(response)).collect())
     }
 }
 

@@ -133,6 +133,21 @@ impl Config {
         }
     }
 
+    /// The same with another size of the vocabulary.
+    pub fn with_vocab_size(&self, size: usize) -> Self {
+        let mut config = self.clone();
+        match &mut config {
+            Config::Gpt2(c) => c.vocab_size = size,
+            Config::GptNeox(c) => c.vocab_size = size,
+            Config::Llama(c) => c.vocab_size = size,
+            Config::Bert(c) => c.vocab_size = size,
+            Config::Roberta(c) => c.vocab_size = size,
+            Config::DistilBert(c) => c.vocab_size = size,
+            Config::DebertaV2(c) => c.vocab_size = size,
+        }
+        config
+    }
+
     /// The width C of the hidden states.
     pub fn hidden_size(&self) -> usize {
         match self {

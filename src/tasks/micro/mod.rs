@@ -162,6 +162,17 @@ impl MicroWorld {
         Preference { chosen: self.response(&chosen), rejected: self.response(&rejected) }
     }
 
+    /// The true reward of one response. One that was cut keeps [`CUT_FACTOR`] of its reward. A special token before the end
+    /// counts as a wrong word.
+    pub fn reward(&self, prompt: &Prompt, response: &[u32]) -> f64 {
+        let (ids, factor) = match response {
+            [ids @ .., EOS] => (ids, 1.0),
+            ids => (ids, CUT_FACTOR),
+        };
+        let words: Vec<&str> = ids.iter().map(|&id| self.lexicon.word(id)).collect();
+        factor * problem(prompt.split, prompt.index).reward(&words)
+    }
+
     /// The hash of what the prompt asks for. No two prompts of different splits share it.
     pub fn combination(&self, prompt: &Prompt) -> u64 {
         let problem = problem(prompt.split, prompt.index);
@@ -201,15 +212,8 @@ impl Task for MicroWorld {
         Prompt { split, index, family, text: words.join(" "), tokens }
     }
 
-    /// A response that was cut keeps [`CUT_FACTOR`] of its reward. A special token before the end
-    /// counts as a wrong word.
-    fn reward(&self, prompt: &Prompt, response: &[u32]) -> f64 {
-        let (ids, factor) = match response {
-            [ids @ .., EOS] => (ids, 1.0),
-            ids => (ids, CUT_FACTOR),
-        };
-        let words: Vec<&str> = ids.iter().map(|&id| self.lexicon.word(id)).collect();
-        factor * problem(prompt.split, prompt.index).reward(&words)
+    fn rewards(&self, responses: &[(&Prompt, &[u32])]) -> Result<Vec<f64>> {
+        Ok(responses.iter().map(|(prompt, response)| self.reward(prompt, response)).collect())
     }
 
     /// A clean one.

@@ -1,0 +1,89 @@
+//! One prompt of a data set with what is known about it, and how it is cut to a number of tokens.
+
+use anyhow::{Result, anyhow};
+use tokenizers::Tokenizer;
+
+/// A prompt with its answers. The texts of answers are what follows the prompt's text, white space included.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Example {
+    /// For tables, such as `"helpful"`.
+    pub family: &'static str,
+    /// Which record of its data set, by the place among those that were read.
+    pub record: usize,
+    pub prompt: PromptText,
+    /// Examples of equal groups are never in two splits.
+    pub group: String,
+    pub demonstrations: Vec<String>,
+    /// A preferred answer and another one.
+    pub pair: Option<(String, String)>,
+}
+
+/// A prompt as text, of which only the body may be cut: the answer's marker, in `after`, always stays.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PromptText {
+    pub before: String,
+    pub body: String,
+    pub after: String,
+    pub keep: Keep,
+}
+
+/// What stays of a body that is too long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    Beginning,
+    /// The end, from a place where this text stands if one is left.
+    EndFrom(&'static str),
+}
+
+impl PromptText {
+    /// A prompt that is never cut.
+    pub fn whole(text: impl Into<String>) -> Self {
+        Self { before: String::new(), body: String::new(), after: text.into(), keep: Keep::Beginning }
+    }
+
+    /// All of it.
+    pub fn text(&self) -> String {
+        self.with(&self.body)
+    }
+
+    /// The tokens that stay when the body is cut away.
+    pub(super) fn least(&self, tokenizer: &Tokenizer) -> Result<usize> {
+        Ok(tokens(tokenizer, &self.with(""))?.len())
+    }
+
+    /// The longest text of at most `limit` tokens that is left when the body is cut, and its tokens.
+    pub(super) fn fit(&self, tokenizer: &Tokenizer, limit: usize) -> Result<(String, Vec<u32>)> {
+        let mut body = &self.body[..];
+        loop {
+            let text = self.with(body);
+            let tokens = tokens(tokenizer, &text)?;
+            if tokens.len() <= limit || body.is_empty() {
+                return Ok((text, tokens));
+            }
+            body = self.cut(tokenizer, body, tokens.len() - limit)?;
+        }
+    }
+
+    /// The body without `surplus` of its tokens.
+    fn cut<'b>(&self, tokenizer: &Tokenizer, body: &'b str, surplus: usize) -> Result<&'b str> {
+        let encoding = tokenizer.encode(body, false).map_err(|e| anyhow!("{e}"))?;
+        let ends: Vec<(usize, usize)> = encoding.get_offsets().to_vec();
+        let Some(left) = ends.len().checked_sub(surplus).filter(|left| *left > 0) else { return Ok("") };
+        Ok(match self.keep {
+            // A token may be a part of a character.
+            Keep::Beginning => body[..body.floor_char_boundary(ends[left - 1].1.min(body.len() - 1))].trim_end(),
+            Keep::EndFrom(begin) => {
+                let rest = &body[body.ceil_char_boundary(ends[surplus].0.max(1))..];
+                rest.find(begin).map_or(rest, |at| &rest[at..])
+            }
+        })
+    }
+
+    fn with(&self, body: &str) -> String {
+        [&self.before, body, &self.after].concat()
+    }
+}
+
+fn tokens(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>> {
+    Ok(tokenizer.encode(text, true).map_err(|e| anyhow!("{e}"))?.get_ids().to_vec())
+}

@@ -1,0 +1,203 @@
+//! A task of real texts: prompts from a data set, demonstrations and preference pairs where it has them, and rewards of
+//! texts.
+//!
+//! Each of [`dialogue`](super::dialogue), [`summary`](super::summary), [`translation`](super::translation) and
+//! [`questions`](super::questions) makes [`Example`]s from its records and says how a text is rewarded.
+
+mod example;
+mod pools;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use rand::Rng;
+use sha2::{Digest, Sha256};
+use tokenizers::Tokenizer;
+
+use super::{Preference, Prompt, Split, Task};
+use crate::models::Vocabulary;
+use crate::rollout::StopStrings;
+use crate::seed::{self, Purpose};
+pub use example::{Example, Keep, PromptText};
+pub use pools::Pools;
+
+/// The rewards in [0, 1] of texts that answer examples' prompts, computed together.
+pub type Rewards = Box<dyn Fn(&[(&Example, &str)]) -> Result<Vec<f64>> + Send + Sync>;
+
+/// The most tokens of a prompt and of a response, the end-of-sequence token included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    pub prompt_tokens: usize,
+    pub response_tokens: usize,
+}
+
+/// What a data set makes of a task.
+pub struct TextData {
+    pub name: &'static str,
+    pub pools: Pools,
+    /// Each ends a response, and no text is rewarded from there on.
+    pub stop_strings: Vec<String>,
+    pub rewards: Rewards,
+    /// What decides the rewards beside the examples: a formula's name, a model's digest.
+    pub rewarded_by: String,
+}
+
+/// Real texts as a policy reads and writes them.
+pub struct TextTask {
+    data: TextData,
+    vocabulary: Vocabulary,
+    limits: Limits,
+    identity: String,
+}
+
+impl TextTask {
+    /// # Errors
+    /// A vocabulary without a token that ends a text; limits into which a prompt of the first examples does not fit even
+    /// when its body is cut away.
+    pub fn new(data: TextData, vocabulary: Vocabulary, limits: Limits) -> Result<Self> {
+        ensure!(
+            !vocabulary.end_tokens.is_empty(),
+            "{}: the policy's vocabulary has no end-of-sequence token",
+            data.name
+        );
+        ensure!(limits.response_tokens > 0, "{}: a response needs a token", data.name);
+        for example in data.pools.all() {
+            let least = example.prompt.least(&vocabulary.tokenizer)?;
+            ensure!(
+                least <= limits.prompt_tokens,
+                "{}: a prompt needs {least} tokens beside what can be cut, and may have {}: {:?}",
+                data.name,
+                limits.prompt_tokens,
+                example.prompt.text()
+            );
+        }
+        let mut key = Sha256::new();
+        key.update(format!("{} {limits:?} {:?} {}", data.name, data.stop_strings, data.rewarded_by));
+        key.update(format!("{:?}", vocabulary.end_tokens));
+        let tokenizer = vocabulary.tokenizer.to_string(false).map_err(|e| anyhow!("{e}"))?;
+        key.update(tokenizer);
+        for (pool, examples) in [&data.pools.train, &data.pools.validation, &data.pools.test].into_iter().enumerate() {
+            examples.iter().for_each(|example| key.update(format!("{pool} {example:?}")));
+        }
+        let hash: String = key.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+        let identity = format!("{}-{hash}", data.name);
+        Ok(Self { data, vocabulary, limits, identity })
+    }
+
+    /// How many examples there are, and what was left out on the way.
+    pub fn notes(&self) -> &[String] {
+        &self.data.pools.notes
+    }
+
+    pub fn pools(&self) -> &Pools {
+        &self.data.pools
+    }
+
+    /// The example of prompt `index`: each pool is gone through in an order of its own for every round. The order of the
+    /// test and validation pools stays.
+    pub fn example(&self, split: Split, index: u64) -> &Example {
+        let pool = match split {
+            Split::Train => &self.data.pools.train,
+            Split::Validation => &self.data.pools.validation,
+            Split::Test => &self.data.pools.test,
+        };
+        let n = pool.len() as u64;
+        let (round, place) = (index / n, index % n);
+        if split != Split::Train {
+            return &pool[place as usize];
+        }
+        // x ↦ a·x + b is a permutation of 0..n where a and n have no common divisor.
+        let mut rng = seed::rng(0, Purpose::Prompts, 1, round);
+        let mut a = rng.random_range(0..n) | 1;
+        while gcd(a, n) != 1 {
+            a += 1;
+        }
+        let b = rng.random_range(0..n);
+        &pool[((u128::from(a) * u128::from(place) + u128::from(b)) % u128::from(n)) as usize]
+    }
+
+    /// The tokens of a prompt and its cut text.
+    ///
+    /// # Errors
+    /// Those of the tokenizer.
+    pub fn fit(&self, prompt: &PromptText) -> Result<(String, Vec<u32>)> {
+        prompt.fit(&self.vocabulary.tokenizer, self.limits.prompt_tokens)
+    }
+
+    /// The text of a response, up to the token or the string that ends it.
+    ///
+    /// # Errors
+    /// Those of the tokenizer.
+    pub fn text(&self, response: &[u32]) -> Result<String> {
+        let end = response.iter().position(|token| self.vocabulary.end_tokens.contains(token));
+        let tokens = &response[..end.unwrap_or(response.len())];
+        StopStrings::new(&self.vocabulary.tokenizer, self.data.stop_strings.clone())?.text(tokens)
+    }
+
+    /// The tokens of an answer behind a prompt, with the end if it fits.
+    fn answer(&self, prompt: &Prompt, text: &str) -> Result<Vec<u32>> {
+        let mut tokens = self.vocabulary.continuation(&prompt.text, &prompt.tokens, text)?;
+        tokens.push(self.vocabulary.end_tokens[0]);
+        tokens.truncate(self.limits.response_tokens);
+        Ok(tokens)
+    }
+}
+
+impl Task for TextTask {
+    fn name(&self) -> &'static str {
+        self.data.name
+    }
+
+    fn identity(&self) -> String {
+        self.identity.clone()
+    }
+
+    fn tokenizer(&self) -> &Tokenizer {
+        &self.vocabulary.tokenizer
+    }
+
+    fn stop_tokens(&self) -> &[u32] {
+        &self.vocabulary.end_tokens
+    }
+
+    fn stop_strings(&self) -> &[String] {
+        &self.data.stop_strings
+    }
+
+    fn max_response_tokens(&self) -> usize {
+        self.limits.response_tokens
+    }
+
+    fn prompt(&self, split: Split, index: u64) -> Prompt {
+        let example = self.example(split, index);
+        let (text, tokens) = self.fit(&example.prompt).expect("every prompt was encoded when the task was made");
+        Prompt { split, index, family: example.family, text, tokens }
+    }
+
+    fn rewards(&self, responses: &[(&Prompt, &[u32])]) -> Result<Vec<f64>> {
+        let texts: Vec<String> = responses.iter().map(|(_, response)| self.text(response)).collect::<Result<_>>()?;
+        let examples = responses.iter().map(|(prompt, _)| self.example(prompt.split, prompt.index));
+        let pairs: Vec<(&Example, &str)> = examples.zip(texts.iter().map(String::as_str)).collect();
+        let rewards = (self.data.rewards)(&pairs)?;
+        ensure!(rewards.len() == pairs.len(), "{}: {} rewards of {} texts", self.name(), rewards.len(), pairs.len());
+        match rewards.iter().position(|reward| !(0.0..=1.0).contains(reward)) {
+            Some(bad) => Err(anyhow!("a reward of {} is not in [0, 1]: {:?}", rewards[bad], pairs[bad].1)),
+            None => Ok(rewards),
+        }
+        .with_context(|| format!("rewards of {}", self.name()))
+    }
+
+    /// The example's answers in their order; there are no more than it has.
+    fn demonstration(&self, prompt: &Prompt, draw: u64) -> Option<Vec<u32>> {
+        let text = self.example(prompt.split, prompt.index).demonstrations.get(draw as usize)?;
+        self.answer(prompt, text).ok()
+    }
+
+    /// The example's pair, once.
+    fn preference(&self, prompt: &Prompt, draw: u64) -> Option<Preference> {
+        let (chosen, rejected) = self.example(prompt.split, prompt.index).pair.as_ref().filter(|_| draw == 0)?;
+        Some(Preference { chosen: self.answer(prompt, chosen).ok()?, rejected: self.answer(prompt, rejected).ok()? })
+    }
+}
+
+fn gcd(a: u64, b: u64) -> u64 {
+    if b == 0 { a } else { gcd(b, a % b) }
+}

@@ -1,0 +1,10 @@
+//! Tasks of real texts, on the records of the hub's cache (`HF_HOME`); skipped with a printed reason without it.
+
+#[path = "text_tasks/cache.rs"]
+mod cache;
+#[path = "text_tasks/data.rs"]
+mod data;
+#[path = "text_tasks/dialogue.rs"]
+mod dialogue;
+#[path = "text_tasks/task.rs"]
+mod task;
