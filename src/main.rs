@@ -302,11 +302,15 @@ fn train_reward(how: TrainReward) -> Result<()> {
     };
     let trained = plan.train()?;
     trained.save(&plan, &how.output)?;
-    let columns = ["family", "pairs", "accuracy", "accuracy_low", "accuracy_high", "log_loss", "longer_accuracy"];
+    let columns =
+        ["split", "family", "pairs", "accuracy", "accuracy_low", "accuracy_high", "log_loss", "longer_accuracy"];
     println!("{}", HeldOutRow::frame(&trained.held_out)?.select(columns)?);
-    for row in &trained.held_out {
+    for row in trained.held_out.iter().filter(|row| row.split == "test") {
         let (accuracy, low, high) = (100.0 * row.accuracy, 100.0 * row.accuracy_low, 100.0 * row.accuracy_high);
-        println!("{}: {accuracy:.1} % of {} held-out pairs, {low:.1} to {high:.1}", row.family, row.pairs);
+        println!(
+            "{}: {accuracy:.1} % of {} test pairs are ordered right, {low:.1} to {high:.1}",
+            row.family, row.pairs
+        );
         if let (Some(p), Some(low), Some(high)) =
             (row.response_accuracy, row.response_accuracy_low, row.response_accuracy_high)
         {

@@ -7,6 +7,7 @@ pub use candle_core::{DType, Device, Tensor, Var};
 pub use polars::prelude::{Column, DataFrame};
 
 pub use crate::display::{Html, Show};
+pub use crate::evaluation::{HarmlessnessScorer, Meaning, bertscore, bertscore_summary};
 pub use crate::experiment::exact::{Estimate, Setting, Tabular, TabularProposal, Tree};
 pub use crate::experiment::{
     DraftRow, Folders, LearnedReward, Plan, Preset, RemedyRow, Results, Search, Size, TargetRow, Trials, Tuned, World,
@@ -17,13 +18,14 @@ pub use crate::method::{
     OFF_POLICY, ON_POLICY, Objective, Over, Penalty, Ppo, QSTAR, QSTAR_PPO, REINFORCE, REJECTION, RLOO, Rejection, SFT,
     SNR_MAX, STUDY, Source as ResponseSource, Surrogate, Treatment, UNIFORM, Weight,
 };
-pub use crate::metrics::{Interval, bootstrap_gain, t_interval, welch_t};
+pub use crate::metrics::{Baseline, BertScorer, Interval, TokenWeights, bootstrap_gain, t_interval, welch_t};
 pub use crate::mixture::{
     Batch, Drawn, Moments, Pair, Rule, Solution, Solver, Start, Status, Temperature, Truncation, draw, solve_batch,
 };
 pub use crate::models::{
-    Config, DebertaV2Config, DistilBertConfig, Gpt2Config, GptNeoxConfig, Head, LanguageModel, LlamaConfig, LoraConfig,
-    RewardModel, RopeScaling, Source, load_folder, load_model, load_reward_model, save_folder, save_reward_folder,
+    BertConfig, Classifier, Config, DebertaV2Config, DistilBertConfig, Gpt2Config, GptNeoxConfig, Head, LanguageModel,
+    LlamaConfig, LoraConfig, RewardModel, RobertaConfig, RopeScaling, Source, TextEncoder, load_classifier,
+    load_encoder, load_folder, load_model, load_reward_model, save_folder, save_reward_folder,
 };
 pub use crate::plot::{self, Figure};
 pub use crate::progress::Progress;

@@ -35,11 +35,9 @@ fn pair(i: usize) -> String {
         .to_string()
 }
 
-/// HH-RLHF's files, with pairs of our own: a part with a training file, one without.
+/// HH-RLHF's test files, with pairs of our own.
 fn data(pairs: usize) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    write(folder.path(), "helpful-base/train.jsonl.gz", (0..pairs).map(pair));
-    write(folder.path(), "helpful-base/test.jsonl.gz", (pairs..pairs + 40).map(pair));
     let equal =
         json!({"chosen": "\n\nHuman: a\n\nAssistant: b", "rejected": "\n\nHuman: a\n\nAssistant: b"}).to_string();
     // Dialogues that begin alike must stay on one side.
@@ -48,7 +46,9 @@ fn data(pairs: usize) -> tempfile::TempDir {
         "rejected": "\n\nHuman: may I have the book number 0?\n\nAssistant: what?\n\nHuman: the book\n\nAssistant: no, late.",
     });
     let more = [equal, "{\"chosen\": 1}".to_string(), again.to_string()];
-    write(folder.path(), "harmless-base/test.jsonl.gz", (0..pairs).map(pair).chain(more));
+    for part in ["helpful-base", "harmless-base"] {
+        write(folder.path(), &format!("{part}/test.jsonl.gz"), (0..pairs).map(pair).chain(more.clone()));
+    }
     folder
 }
 
@@ -58,28 +58,42 @@ fn source(folder: &Path) -> Source {
 
 #[test]
 fn pairs_are_split_by_file_or_by_their_first_turns() {
-    let folder = data(200);
+    let folder = data(400);
     let split = Split::read(&source(folder.path()), None).unwrap();
     let of = |family: Family, pairs: &[(Family, hh_rlhf::Pair)]| pairs.iter().filter(|(f, _)| *f == family).count();
-    assert_eq!((of(Family::Helpful, &split.train), of(Family::Helpful, &split.held_out)), (200, 40));
-    let (train, held_out) = (of(Family::Harmless, &split.train), of(Family::Harmless, &split.held_out));
-    assert_eq!(train + held_out, 201);
-    assert!((20..65).contains(&held_out), "{held_out} of 201, and a fifth is expected");
     let first = |pairs: &[(Family, hh_rlhf::Pair)]| -> BTreeSet<String> {
-        let of_these = pairs.iter().filter(|(family, _)| *family == Family::Harmless);
-        of_these.map(|(_, pair)| pair.chosen.split(ASSISTANT).next().unwrap().to_string()).collect()
+        pairs.iter().map(|(_, pair)| pair.chosen.split(ASSISTANT).next().unwrap().to_string()).collect()
     };
-    assert!(first(&split.train).is_disjoint(&first(&split.held_out)));
-    assert_eq!(first(&split.train).len() + first(&split.held_out).len(), 200);
-    let [_, test, harmless] = &split.files[..] else { panic!("{:?}", split.files) };
-    assert_eq!((test.train, test.held_out, test.equal, test.malformed), (0, 40, 0, 0));
-    assert_eq!((harmless.train, harmless.equal, harmless.malformed), (train, 1, 1));
+    let splits = [&split.train, &split.validation, &split.test];
+    for family in Family::ALL {
+        assert_eq!(splits.map(|pairs| of(family, pairs)).iter().sum::<usize>(), 401, "{family:?}");
+        assert!(splits.iter().all(|pairs| of(family, pairs) > 0));
+    }
+    let test = split.test.len();
+    assert!((50..160).contains(&test), "{test} of 802, and an eighth is expected");
+    let firsts = splits.map(|pairs| first(pairs));
+    assert!(
+        firsts[0].is_disjoint(&firsts[1]) && firsts[0].is_disjoint(&firsts[2]) && firsts[1].is_disjoint(&firsts[2])
+    );
+    assert_eq!((split.equal, split.files.len()), (2, 2));
+    let told = |what: &str| assert!(split.notes.iter().any(|note| note.contains(what)), "{what}: {:?}", split.notes);
+    told("no file of helpful-online is there");
+    told("there is no training file");
+    told("1 of 403 records are malformed and left out: number 402");
     assert_eq!(Split::read(&source(folder.path()), None).unwrap(), split);
     let helpful = Split::read(&source(folder.path()), Some(Family::Helpful)).unwrap();
-    assert!(helpful.files.len() == 2 && of(Family::Harmless, &helpful.train) == 0);
+    assert_eq!(helpful.test.len(), of(Family::Helpful, &split.test));
+    assert_eq!((of(Family::Harmless, &helpful.train), helpful.equal), (0, 1));
+    // With training files the test files are for testing alone.
+    let more = data(400);
+    for part in ["helpful-base", "harmless-base"] {
+        write(more.path(), &format!("{part}/train.jsonl.gz"), (1000..1200).map(pair));
+    }
+    let own = Split::read(&source(more.path()), None).unwrap();
+    assert_eq!((own.test.len(), own.train.len() + own.validation.len(), own.files.len()), (802, 400, 4));
     let nothing = tempfile::tempdir().unwrap();
     let message = format!("{:#}", Split::read(&source(nothing.path()), None).unwrap_err());
-    assert!(message.contains("helpful-base/test.jsonl.gz"), "{message}");
+    assert!(message.contains("helpful-base/train.jsonl.gz"), "{message}");
 }
 
 fn plan(data: &Path, start: Start, only: Option<Family>, loss: Loss, steps: usize) -> HhRewards {
@@ -101,15 +115,18 @@ fn a_checkpoint_in_a_folder_is_trained_measured_and_saved() {
         let plan = plan(folder.path(), Start::Base(base), None, Loss::Pairs, 40);
         let trained = plan.train().unwrap();
         let rows = &trained.held_out;
-        assert_eq!(rows.iter().map(|row| &row.family[..]).collect::<Vec<_>>(), ["helpful", "harmless", "both"]);
-        assert_eq!(rows[2].pairs, rows[0].pairs + rows[1].pairs);
+        let families: Vec<_> = rows.iter().map(|row| [&row.split[..], &row.family]).collect();
+        let of = |split| ["helpful", "harmless", "both"].map(|family| [split, family]);
+        assert_eq!(families, [of("validation"), of("test")].concat());
+        assert_eq!(rows[5].pairs, rows[3].pairs + rows[4].pairs);
         println!("{name}: {:?}", rows.iter().map(|row| row.accuracy).collect::<Vec<_>>());
+        assert!(rows[5].accuracy_low > 0.6, "{name} learns nothing: {rows:?}");
         for row in rows {
-            assert!(row.accuracy_low > 0.6, "{name} learns nothing: {row:?}");
+            assert!(row.accuracy > 0.6, "{name} learns nothing: {row:?}");
             assert!(row.accuracy_low <= row.accuracy && row.accuracy <= row.accuracy_high);
             assert!(row.response_accuracy.is_none() && row.shortened > 0);
         }
-        assert!(trained.shortened.0 > 0 && trained.shortened.1 == 2 * (200 + trained.files[2].train));
+        assert!(trained.shortened.0 > 0 && trained.shortened.1 == 2 * trained.split.train.len());
         let out = tempfile::tempdir().unwrap();
         trained.save(&plan, out.path()).unwrap();
         let again = load_reward_model(&source(out.path()), Head::Stored).unwrap();
@@ -117,9 +134,12 @@ fn a_checkpoint_in_a_folder_is_trained_measured_and_saved() {
         assert!(out.path().join("tokenizer.json").is_file() && out.path().join("tokenizer_config.json").is_file());
         let account = account(out.path());
         assert_eq!(account["held_out"][1]["accuracy"], json!(rows[1].accuracy));
-        assert_eq!(account["files"][2]["equal"], json!(1));
+        assert_eq!(
+            (&account["pairs"]["equal"], &account["files"][0]["file"]),
+            (&json!(2), &json!("helpful-base/test.jsonl.gz"))
+        );
         assert_eq!(account["start"]["base"], json!(fixture("bertscore").join(name).display().to_string()));
-        assert_eq!(HeldOutRow::frame(rows).unwrap().height(), 3);
+        assert_eq!(HeldOutRow::frame(rows).unwrap().height(), 6);
     }
     let gpt2 = Start::Base(source(&fixture("models/gpt2")));
     let message = format!("{:#}", plan(folder.path(), gpt2, None, Loss::Pairs, 1).train().err().unwrap());
@@ -134,7 +154,7 @@ fn a_classifier_of_responses_scores_texts() {
     let start = Start::Scratch { tokenizer, layers: 1, width: 32 };
     let plan = plan(folder.path(), start, Some(Family::Harmless), Loss::Responses, 150);
     let trained = plan.train().unwrap();
-    let [row] = &trained.held_out[..] else { panic!("{:?}", trained.held_out) };
+    let [_, row] = &trained.held_out[..] else { panic!("{:?}", trained.held_out) };
     println!("classifier: {row:?}");
     assert!(row.response_accuracy_low.unwrap() > 0.6 && row.accuracy_low > 0.6, "{row:?}");
     let out = tempfile::tempdir().unwrap();
@@ -142,7 +162,7 @@ fn a_classifier_of_responses_scores_texts() {
     assert_eq!(account(out.path())["label"], "harmless");
     let scorer = |label: &str, meaning| HarmlessnessScorer::load(&source(out.path()), label, meaning);
     let split = Split::read(&plan.data, plan.only).unwrap();
-    let texts: Vec<&str> = split.held_out.iter().flat_map(|(_, pair)| [&pair.chosen[..], &pair.rejected]).collect();
+    let texts: Vec<&str> = split.test.iter().flat_map(|(_, pair)| [&pair.chosen[..], &pair.rejected]).collect();
     let found = scorer("harmless", Meaning::Harmless).unwrap().score(&texts).unwrap();
     // The same by hand: of each pair the first is on the right side of 1/2, or of a reward of 0, and the second is not.
     let right =
@@ -222,13 +242,15 @@ fn real_pairs() {
     let start = Start::Scratch { tokenizer: source(tokenizer.parent().unwrap()), layers: 1, width: 32 };
     let plan = HhRewards { max_tokens: 32, ..plan(data, start, Some(Family::Harmless), Loss::Pairs, 4) };
     let trained = plan.train().unwrap();
-    let row = &trained.held_out[0];
+    let row = &trained.held_out[1];
     println!("{row:?}");
-    let held_out: usize = trained.files.iter().map(|file| file.held_out).sum();
-    assert_eq!(row.pairs + row.equal, held_out as i64);
-    if let [file] = &trained.files[..] {
-        assert!((file.malformed, file.equal) == (0, 0) && file.train + file.held_out == 2312, "{file:?}");
-        assert!(file.held_out * 3 < file.train && file.held_out * 6 > file.train, "{file:?}");
+    let Split { train, validation, test, equal, files, .. } = &trained.split;
+    assert_eq!(row.pairs + row.equal, test.len() as i64);
+    if files.len() == 2 {
+        // 2,312 records, of which few differ before their last answers.
+        let all = train.len() + validation.len() + test.len();
+        assert!((2290..=2312).contains(&all) && *equal == 0, "{all} and {equal}");
+        assert!(test.len() * 6 < all && test.len() * 11 > all, "{} of {all}", test.len());
     }
     // Four steps teach little; anything far from a half would be a leak or a sign turned round.
     assert!((0.3..0.7).contains(&row.accuracy) && (row.log_loss - 2f64.ln()).abs() < 0.1, "{row:?}");

@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use tokenizers::Tokenizer;
 
 use crate::metrics::{t_interval, wilson_interval};
-use crate::models::{Classifier, Source, load_classifier};
+use crate::models::{Classifier, Source, Vocabulary, load_classifier};
 use crate::record::record;
 
 /// What the label that is read says of a text.
@@ -70,12 +70,7 @@ impl HarmlessnessScorer {
     pub fn load(source: &Source, label: &str, meaning: Meaning) -> Result<Self> {
         let classifier = load_classifier(source)?;
         let label = classifier.label(label).with_context(|| source.to_string())?;
-        let path = source.file("tokenizer.json")?;
-        let read = Tokenizer::from_file(&path).and_then(|mut tokenizer| {
-            tokenizer.with_padding(None).with_truncation(None)?;
-            Ok(tokenizer)
-        });
-        let tokenizer = read.map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
+        let tokenizer = Vocabulary::read(source)?.tokenizer;
         Ok(Self { classifier, tokenizer, label, meaning })
     }
 

@@ -8,10 +8,10 @@ use clap::ValueEnum;
 use serde::Serialize;
 use tokenizers::Tokenizer;
 
-pub use pairs::{Family, FileUse, Split};
+pub use pairs::{Family, ReadFile, Split};
 
 use crate::metrics::wilson_interval;
-use crate::models::{BertConfig, Config, Head, RewardModel, RewardNetwork, Source, load_reward_model};
+use crate::models::{BertConfig, Config, Head, RewardModel, RewardNetwork, Source, Vocabulary, load_reward_model};
 use crate::progress::Progress;
 use crate::record::record;
 use crate::reward::{Preference, Preferences, evaluate_preferences};
@@ -54,11 +54,11 @@ pub enum Loss {
 /// What came out.
 pub struct TrainedHhRewards {
     pub model: RewardModel,
-    pub tokenizer: Tokenizer,
+    pub vocabulary: Vocabulary,
     pub steps: Vec<RewardStepRow>,
-    /// Each family, and both where there are two.
+    /// On the validation and the test pairs: each family, and both where there are two.
     pub held_out: Vec<HeldOutRow>,
-    pub files: Vec<FileUse>,
+    pub split: Split,
     /// Dialogues of the training that lost their beginning, and all of them.
     pub shortened: (usize, usize),
 }
@@ -66,6 +66,8 @@ pub struct TrainedHhRewards {
 record! {
     /// A trained model on held-out pairs. Intervals are Wilson's of 95 % and take pairs for independent.
     pub struct HeldOutRow {
+        /// `validation`, on which settings are chosen, or `test`.
+        pub split: String,
         /// `helpful`, `harmless` or `both`.
         pub family: String,
         pub pairs: i64,
@@ -99,13 +101,10 @@ impl HhRewards {
     /// as [`train_reward_model`].
     pub fn train(&self) -> Result<TrainedHhRewards> {
         let split = Split::read(&self.data, self.only)?;
-        ensure!(
-            !split.train.is_empty() && !split.held_out.is_empty(),
-            "{}: no pairs to train on or to hold out",
-            self.data
-        );
-        let tokenizer = self.start.tokenizer()?;
-        let model = self.start.model(&tokenizer, self.max_tokens, self.training.seed)?;
+        split.notes.iter().for_each(|note| println!("{note}"));
+        let vocabulary = self.start.vocabulary()?;
+        let tokenizer = &vocabulary.tokenizer;
+        let model = self.start.model(vocabulary.size(), self.max_tokens, self.training.seed)?;
         println!(
             "{} with {} weights, {} tokens of {}",
             model.config.model_type(),
@@ -114,7 +113,7 @@ impl HhRewards {
             model.config.vocab_size()
         );
         let all: Vec<&Pair> = split.train.iter().map(|(_, pair)| pair).collect();
-        let (train, shortened) = self.tokens("tokens for training", &tokenizer, &model.network, &all)?;
+        let (train, shortened) = self.tokens("tokens for training", tokenizer, &model.network, &all)?;
         let shortened = (shortened, 2 * all.len());
         println!("{} of {} dialogues are longer and lose their beginning", shortened.0, shortened.1);
         let preferences = Preferences::new(train)?;
@@ -125,11 +124,18 @@ impl HhRewards {
                 train_response_classifier(&model, &self.training, &format!("classifier, {name}"), &preferences)?
             }
         };
-        let held_out = self.measure(&tokenizer, &model, &split.held_out)?;
-        Ok(TrainedHhRewards { model, tokenizer, steps, held_out, files: split.files, shortened })
+        let mut held_out = self.measure("validation", tokenizer, &model, &split.validation)?;
+        held_out.extend(self.measure("test", tokenizer, &model, &split.test)?);
+        Ok(TrainedHhRewards { model, vocabulary, steps, held_out, split, shortened })
     }
 
-    fn measure(&self, tokenizer: &Tokenizer, model: &RewardModel, pairs: &[(Family, Pair)]) -> Result<Vec<HeldOutRow>> {
+    fn measure(
+        &self,
+        split: &str,
+        tokenizer: &Tokenizer,
+        model: &RewardModel,
+        pairs: &[(Family, Pair)],
+    ) -> Result<Vec<HeldOutRow>> {
         let mut rows = Vec::new();
         for families in [&[Family::Helpful][..], &[Family::Harmless], &Family::ALL] {
             let of_these = pairs.iter().filter(|(family, _)| families.contains(family)).map(|(_, pair)| pair);
@@ -139,17 +145,16 @@ impl HhRewards {
                 continue;
             }
             let name = if families.len() == 2 { "both" } else { families[0].name() };
-            let (tokens, shortened) =
-                self.tokens(&format!("{name}, held out"), tokenizer, &model.network, &of_these)?;
+            let (tokens, shortened) = self.tokens(&format!("{name}, {split}"), tokenizer, &model.network, &of_these)?;
             let preferences = Preferences::new(tokens)?;
-            rows.push(self.held_out_row(name, model, &preferences, shortened)?);
+            rows.push(self.held_out_row([split, name], model, &preferences, shortened)?);
         }
         Ok(rows)
     }
 
     fn held_out_row(
         &self,
-        family: &str,
+        [split, family]: [&str; 2],
         model: &RewardModel,
         preferences: &Preferences,
         shortened: usize,
@@ -166,6 +171,7 @@ impl HhRewards {
             std::cmp::Ordering::Less => 0.0,
         };
         Ok(HeldOutRow {
+            split: split.to_string(),
             family: family.to_string(),
             pairs: evaluation.pairs,
             equal: evaluation.equal,
@@ -212,19 +218,13 @@ impl HhRewards {
 }
 
 impl Start {
-    /// The tokenizer, without truncation and padding of its own.
-    fn tokenizer(&self) -> Result<Tokenizer> {
+    fn vocabulary(&self) -> Result<Vocabulary> {
         let (Start::Base(source) | Start::Scratch { tokenizer: source, .. }) = self;
-        let path = source.file("tokenizer.json")?;
-        let read = Tokenizer::from_file(&path).and_then(|mut tokenizer| {
-            tokenizer.with_padding(None).with_truncation(None)?;
-            Ok(tokenizer)
-        });
-        read.map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))
+        Vocabulary::read(source)
     }
 
-    fn model(&self, tokenizer: &Tokenizer, max_tokens: usize, seed: u64) -> Result<RewardModel> {
-        let known = tokenizer.get_vocab(true).into_values().max().map_or(0, |id| id as usize + 1);
+    /// `known` is the number of the tokenizer's ids.
+    fn model(&self, known: usize, max_tokens: usize, seed: u64) -> Result<RewardModel> {
         match self {
             Start::Base(source) => {
                 let model = load_reward_model(source, Head::Fresh(seed))?;

@@ -6,7 +6,6 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use super::pairs::folder;
 use super::{HeldOutRow, HhRewards, Loss, Start, TrainedHhRewards};
 use crate::models::{SHARD_BYTES, save_model};
 
@@ -22,21 +21,24 @@ impl TrainedHhRewards {
     /// A file that cannot be written; it is named.
     pub fn save(&self, how: &HhRewards, to: &Path) -> Result<()> {
         let origin = match &how.start {
-            Start::Base(source) => Some(folder(source, "config.json")?),
+            Start::Base(source) => source.config()?.parent().map(Path::to_path_buf),
             Start::Scratch { .. } => None,
         };
         let tensors = self.model.params.tensors().into_iter().collect();
         save_model(to, &self.model.config, &tensors, origin.as_deref(), SHARD_BYTES)?;
         let path = to.join("tokenizer.json");
-        self.tokenizer.save(&path, false).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
+        self.vocabulary.tokenizer.save(&path, false).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
         name_label(&to.join("config.json"), label(how))?;
         let last = &self.steps[self.steps.len().saturating_sub(20)..];
         let account = json!({
             "data": how.data.to_string(),
             "only": how.only,
-            "files": self.files,
-            "held_out_rule": "test files; where a part's training file was not there, of its test file the dialogues whose \
-                              first turn's SHA-256 (first 8 bytes, big-endian) is divisible by 5",
+            "files": self.split.files,
+            "splits": self.split.notes,
+            "pairs": {
+                "train": self.split.train.len(), "validation": self.split.validation.len(), "test": self.split.test.len(),
+                "equal": self.split.equal,
+            },
             "start": start(&how.start),
             "model_type": self.model.config.model_type(),
             "weights": self.model.params.count(),
@@ -71,7 +73,7 @@ fn start(start: &Start) -> Value {
 
 fn held_out(row: &HeldOutRow) -> Value {
     json!({
-        "family": row.family, "pairs": row.pairs, "equal": row.equal, "shortened_dialogues": row.shortened,
+        "split": row.split, "family": row.family, "pairs": row.pairs, "equal": row.equal, "shortened_dialogues": row.shortened,
         "accuracy": row.accuracy, "accuracy_95": [row.accuracy_low, row.accuracy_high], "log_loss": row.log_loss,
         "calibration_error": row.calibration_error, "response_accuracy": row.response_accuracy,
         "response_accuracy_95": [row.response_accuracy_low, row.response_accuracy_high],
