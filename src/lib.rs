@@ -8,14 +8,14 @@
 //!   what a cell shows, how long work tells of itself
 //! - [`ranks`]: the processes of one training, and tensors spread over them
 //! - [`mixture`]: K and its derivatives, the rules for α: numbers in, numbers out
-//! - [`nn`], [`models`]: differentiable blocks; GPT-2, GPT-NeoX and LLaMA; reward models on them, on DistilBERT
-//!   and on DeBERTa
+//! - [`nn`], [`models`]: differentiable blocks; GPT-2, GPT-NeoX and LLaMA; reward models and classifiers on
+//!   them and on BERT, RoBERTa, DistilBERT and DeBERTa; these as encoders of texts
 //! - [`target`]: what a policy is mixed with, one file a target
 //! - [`rollout`]: responses drawn from a proposal
 //! - [`sandbox`]: programs of models, run behind walls and judged
 //! - [`tasks`]: prompts, demonstrations, true rewards
 //! - [`method`]: the methods, their weights, one file an objective
-//! - [`metrics`], [`record`]: statistics, scores of texts; rows, frames, the folder of a run
+//! - [`metrics`], [`record`]: statistics, scores of texts, BERTScore; rows, frames, the folder of a run
 //! - [`reward`]: preference pairs, the Bradley-Terry model, its calibration
 //! - [`train`]: a step, a run, supervised training, training of reward models and of targets
 //! - [`evaluation`]: files of texts, programs and judgments to frames of scores

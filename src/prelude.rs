@@ -18,16 +18,18 @@ pub use crate::method::{
     SNR_MAX, STUDY, Source as ResponseSource, Surrogate, Treatment, UNIFORM, Weight,
 };
 pub use crate::metrics::{
-    Aggregate as ScoreAggregate, Correlation, Design, Efficiency, Interval, Reached, Reading, Resampled, TTest,
-    area_under_curve, bootstrap, bootstrap_gain, bootstrap_paired, cohen_kappa, holm, iqm, jackknife, jackknife_paired,
-    paired_t, pearson, probability_of_improvement, sample_efficiency, samples_to, spearman, t_interval, welch_t,
+    Aggregate as ScoreAggregate, Baseline, BertScorer, Correlation, Design, Efficiency, Interval, Reached, Reading,
+    Resampled, TTest, TokenWeights, area_under_curve, bootstrap, bootstrap_gain, bootstrap_paired, cohen_kappa, holm,
+    iqm, jackknife, jackknife_paired, paired_t, pearson, probability_of_improvement, sample_efficiency, samples_to,
+    spearman, t_interval, welch_t,
 };
 pub use crate::mixture::{
     Batch, Drawn, Moments, Pair, Rule, Solution, Solver, Start, Status, Temperature, Truncation, draw, solve_batch,
 };
 pub use crate::models::{
-    Config, DebertaV2Config, DistilBertConfig, Gpt2Config, GptNeoxConfig, Head, LanguageModel, LlamaConfig, LoraConfig,
-    RewardModel, RopeScaling, Source, load_folder, load_model, load_reward_model, save_folder, save_reward_folder,
+    BertConfig, Classifier, Config, DebertaV2Config, DistilBertConfig, Gpt2Config, GptNeoxConfig, Head, LanguageModel,
+    LlamaConfig, LoraConfig, RewardModel, RobertaConfig, RopeScaling, Source, TextEncoder, load_classifier,
+    load_encoder, load_folder, load_model, load_reward_model, save_folder, save_reward_folder,
 };
 pub use crate::plot::{self, Figure};
 pub use crate::progress::Progress;

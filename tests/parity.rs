@@ -14,7 +14,7 @@ mod steps;
 
 use candle_core::{Device, Tensor};
 use fixture::{Fixture, Rows, gap, language_model, reward_model, values};
-use qstar::models::{Config, LanguageModel, Network, RewardModel};
+use qstar::models::{Config, LanguageModel, Network, RewardModel, Source, load_encoder};
 use qstar::nn::Params;
 use qstar::train::{Gradient, Sequences};
 
@@ -30,8 +30,17 @@ const CAUSAL: [&str; 9] = [
     "llama-bias",
 ];
 
-const REWARD: [&str; 7] =
-    ["gpt2-reward", "gpt-neox-reward", "llama-reward", "distilbert", "deberta-v3", "deberta-v2", "deberta-plain"];
+const REWARD: [&str; 9] = [
+    "gpt2-reward",
+    "gpt-neox-reward",
+    "llama-reward",
+    "bert",
+    "roberta",
+    "distilbert",
+    "deberta-v3",
+    "deberta-v2",
+    "deberta-plain",
+];
 
 /// Logits of every real token, row after row.
 fn logits(network: &Network, rows: &Rows) -> Vec<f32> {
@@ -154,6 +163,26 @@ fn what_cannot_be_scored_is_an_error() {
     let headless = RewardModel::from_params(words.config.clone(), words.params.clone()).err().unwrap();
     assert!(format!("{headless:#}").contains("score.weight is missing"));
     assert_eq!(RewardModel::on(&words, 0).unwrap().network.scores(&[&[1], &[2, 3]]).unwrap().dims(), [2]);
+}
+
+/// Behind the embeddings and behind every layer, at every real token.
+#[test]
+fn hidden_states_of_every_layer() {
+    for name in ["bert", "roberta", "distilbert", "deberta-v3", "deberta-v2", "deberta-plain"] {
+        let (fixture, encoder) = (Fixture::new(name), load_encoder(&Source::Folder(fixture::folder(name))).unwrap());
+        let rows = fixture.rows("");
+        let sequences: Vec<&[u32]> = rows.rows.iter().map(Vec::as_slice).collect();
+        assert_eq!(encoder.layers(), 2);
+        for layer in 0..=2 {
+            let ours = encoder.states(&sequences, layer).unwrap().concat();
+            let theirs = expected_logits(&fixture, &format!("hidden.{layer}"), &rows);
+            let off = gap(&ours, &theirs);
+            println!("{name}: hidden states behind {layer} layers differ by {off:.1e}");
+            assert!(off < 1e-5, "{name}: hidden states behind {layer} layers differ by {off:e}");
+        }
+        let told = format!("{:#}", encoder.states(&sequences, 3).unwrap_err());
+        assert!(told.contains("layer 3 is asked for, and the model has 2"), "{told}");
+    }
 }
 
 /// transformers has spelled the rotary fields in two ways.

@@ -6,7 +6,10 @@ use anyhow::{Result, ensure};
 use clap::{Args, Subcommand, ValueEnum};
 use polars::prelude::DataFrame;
 use qstar::evaluation::{self, Fields, Format, Options, Scores, write_frame};
-use qstar::metrics::{Bleu, Chrf, Document, Resampling, Rouge, RougeKind, Smoothing, Tokenizer};
+use qstar::metrics::{
+    Baseline, BertScorer, Bleu, Chrf, Document, Resampling, Rouge, RougeKind, Smoothing, TokenWeights, Tokenizer,
+};
+use qstar::models::Source;
 use qstar::record::{stack, with_labels};
 
 /// A metric and how it is computed.
@@ -98,6 +101,29 @@ pub enum Evaluate {
 
         #[arg(long = "k", value_name = "K", value_delimiter = ',', default_value = "1")]
         k: Vec<u64>,
+    },
+
+    /// BERTScore, as the Python package bert-score 0.3.13, with any encoder of BERT's family
+    #[command(after_help = DOCUMENTS)]
+    Bertscore {
+        #[command(flatten)]
+        texts: Texts,
+
+        /// The encoder: a folder or a repository of the hub, such as FacebookAI/roberta-large
+        #[arg(long)]
+        model: String,
+
+        /// The layer whose states are compared [default: bert-score's choice for the model, else the last]
+        #[arg(long)]
+        layer: Option<usize>,
+
+        /// Weigh tokens by the inverse frequency of the references that hold them
+        #[arg(long)]
+        idf: bool,
+
+        /// bert-score's file of the model's baseline, by which scores are rescaled
+        #[arg(long, value_name = "FILE")]
+        baseline: Option<PathBuf>,
     },
 
     /// Win rate of system A over B, judged in both orders
@@ -198,6 +224,15 @@ pub fn evaluate(how: Evaluate) -> Result<()> {
         Evaluate::Chrf { texts, char_order, word_order, beta, lowercase, whitespace, eps_smoothing } => {
             let chrf = Chrf { char_order, word_order, beta, lowercase, whitespace, eps_smoothing };
             texts.score(|documents, options| evaluation::chrf(documents, &chrf, options))
+        }
+        Evaluate::Bertscore { texts, model, layer, idf, baseline } => {
+            let mut scorer = BertScorer::load(&Source::parse(&model)?, layer)?;
+            if let Some(path) = baseline {
+                let layer = scorer.layer();
+                scorer = scorer.with_baseline(Baseline::read(&path, layer)?);
+            }
+            let weights = if idf { TokenWeights::InverseDocumentFrequency } else { TokenWeights::Equal };
+            texts.score(|documents, options| evaluation::bertscore(documents, &scorer, weights, options))
         }
         Evaluate::ExactMatch { texts } => texts.score(evaluation::exact_match),
         Evaluate::PassAtK { files, k } => {

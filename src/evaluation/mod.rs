@@ -1,15 +1,19 @@
 //! Files of generated text, code and judgments to frames of scores: what `qstar evaluate` does.
 //!
-//! [`read_documents`], [`read_samples`] and [`read_judgments`] read JSON lines; [`rouge`], [`bleu`], [`chrf`], [`exact_match`],
-//! [`pass_at_k`] and [`win_rate`] score; [`write_frame`] writes a frame as parquet, CSV or JSON.
+//! [`read_documents`], [`read_samples`] and [`read_judgments`] read JSON lines; [`rouge`], [`bleu`], [`chrf`], [`bertscore`],
+//! [`exact_match`], [`pass_at_k`] and [`win_rate`] score, [`HarmlessnessScorer`] classifies; [`write_frame`] writes a frame as parquet, CSV or JSON.
 
+mod bertscore;
 mod code;
+mod harmlessness;
 mod jsonl;
 mod preference;
 mod text;
 mod write;
 
+pub use bertscore::bertscore;
 pub use code::{Sample, pass_at_k};
+pub use harmlessness::{Harmlessness, HarmlessnessRow, HarmlessnessScorer, HarmlessnessSummaryRow, Meaning};
 pub use jsonl::{Fields, read_documents, read_judgments, read_samples};
 use polars::prelude::DataFrame;
 pub use preference::{JudgedPair, win_rate};

@@ -1,11 +1,12 @@
 //! Plans of experiments: which task, methods and seeds, at which scale; targets, and the remedies against their cost;
-//! the frames of the derivation and of the exact world.
+//! the frames of the derivation and of the exact world; reward models from HH-RLHF's pairs.
 
 mod cache;
 mod comparison;
 pub mod derivation;
 pub mod exact;
 mod folders;
+pub mod hh_rewards;
 mod named_target;
 mod plan;
 mod preset;

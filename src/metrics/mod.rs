@@ -1,6 +1,7 @@
 //! Numbers about numbers, what a table or a figure says of many runs; and scores of generated text.
 
 mod answer;
+mod bertscore;
 mod bleu;
 mod calibration;
 mod chrf;
@@ -16,6 +17,7 @@ mod white_space;
 mod win_rate;
 
 pub use answer::{AnswerScore, answer_score, normalize_answer};
+pub use bertscore::{Baseline, BertScore, BertScorer, TokenWeights};
 pub use bleu::{Bleu, BleuScore, BleuStatistics, Smoothing, Tokenizer};
 pub use calibration::{ReliabilityBin, calibration_error, reliability};
 pub use chrf::{Chrf, ChrfCounts, ChrfStatistics};

@@ -1,4 +1,4 @@
-//! DeBERTa-v2 and v3 (He et al. 2021, arXiv:2006.03654, arXiv:2111.09543) with a sequence-classification head of one label,
+//! DeBERTa-v2 and v3 (He et al. 2021, arXiv:2006.03654, arXiv:2111.09543) with a sequence-classification head,
 //! under the hub's names.
 //!
 //! transformers sets what lies behind a row's length to zero after the embeddings and after the convolution. Here only
@@ -7,9 +7,9 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
-use super::encoder::{Encoder, EncoderBlock, Parts};
+use super::encoder::{Encoder, EncoderBlock, EncoderHead, FirstPosition, Parts};
 use super::{DebertaV2Config, PositionTerm, RelativeNorm};
 use crate::nn::{
     self, Activation, Conv1d, Embedding, Heads, LayerNorm, Linear, Params, RelativePositions, Traced, Weights,
@@ -132,30 +132,35 @@ impl DebertaBlock {
     }
 }
 
-pub(super) fn encoder(config: &DebertaV2Config, weights: Weights) -> Result<Encoder> {
+pub(super) fn encoder(config: &DebertaV2Config, weights: &Weights) -> Result<Encoder> {
     config.check()?;
     let width = config.hidden_size;
-    let positions = Arc::new(Positions::new(config, &weights)?);
+    let positions = Arc::new(Positions::new(config, weights)?);
     let mut blocks: Vec<Arc<dyn EncoderBlock>> = Vec::new();
     for i in 0..config.num_hidden_layers {
-        blocks.push(Arc::new(DebertaBlock::new(config, &positions, &weights, i)?));
+        blocks.push(Arc::new(DebertaBlock::new(config, &positions, weights, i)?));
     }
     let embedding = |part: &str, rows| weights.embedding(&format!("deberta.embeddings.{part}"), rows, width);
-    let positions = || embedding("position_embeddings", config.max_position_embeddings);
+    let positions = || -> Result<_> {
+        Ok((embedding("position_embeddings", config.max_position_embeddings)?, FirstPosition::Zero))
+    };
     let types = || embedding("token_type_embeddings", config.type_vocab_size);
     let parts = Parts {
         tokens: embedding("word_embeddings", config.vocab_size)?,
         positions: config.position_biased_input.then(positions).transpose()?,
         types: (config.type_vocab_size > 0).then(types).transpose()?,
-        max_positions: config.max_position_embeddings,
         norm: weights.layer_norm("deberta.embeddings.LayerNorm", width, config.layer_norm_eps)?,
+    };
+    Ok(Encoder::new(weights, parts, blocks))
+}
+
+pub(super) fn head(config: &DebertaV2Config, weights: &Weights, labels: usize) -> Result<EncoderHead> {
+    let width = config.hidden_size;
+    Ok(EncoderHead {
         dense: weights.linear("pooler.dense", width, width, true)?,
         activation: config.pooler_hidden_act,
-        classifier: weights.linear("classifier", width, 1, true)?,
-    };
-    let encoder = Encoder::new(&weights, parts, blocks);
-    weights.finish().context("the weights do not fit the configuration")?;
-    Ok(encoder)
+        classifier: weights.linear("classifier", width, labels, true)?,
+    })
 }
 
 /// Fresh weights: N(0, initializer_range²), biases 0, norms 1.

@@ -1,11 +1,11 @@
-//! DistilBERT (Sanh et al. 2019, arXiv:1910.01108) with a sequence-classification head of one label, under the hub's names.
+//! DistilBERT (Sanh et al. 2019, arXiv:1910.01108) with a sequence-classification head, under the hub's names.
 
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::DistilBertConfig;
-use super::encoder::{Encoder, EncoderBlock, Parts};
+use super::encoder::{Encoder, EncoderBlock, EncoderHead, FirstPosition, Parts};
 use crate::nn::{self, Activation, Heads, LayerNorm, Linear, Mask, Params, Traced, Weights};
 
 const NORM_EPS: f64 = 1e-12;
@@ -53,27 +53,29 @@ impl DistilBertBlock {
     }
 }
 
-pub(super) fn encoder(config: &DistilBertConfig, weights: Weights) -> Result<Encoder> {
+pub(super) fn encoder(config: &DistilBertConfig, weights: &Weights) -> Result<Encoder> {
     config.check()?;
     let width = config.dim;
     let mut blocks: Vec<Arc<dyn EncoderBlock>> = Vec::new();
     for i in 0..config.n_layers {
-        blocks.push(Arc::new(DistilBertBlock::new(config, &weights, &format!("distilbert.transformer.layer.{i}"))?));
+        blocks.push(Arc::new(DistilBertBlock::new(config, weights, &format!("distilbert.transformer.layer.{i}"))?));
     }
     let embedding = |part: &str, rows| weights.embedding(&format!("distilbert.embeddings.{part}"), rows, width);
     let parts = Parts {
         tokens: embedding("word_embeddings", config.vocab_size)?,
-        positions: Some(embedding("position_embeddings", config.max_position_embeddings)?),
+        positions: Some((embedding("position_embeddings", config.max_position_embeddings)?, FirstPosition::Zero)),
         types: None,
-        max_positions: config.max_position_embeddings,
         norm: weights.layer_norm("distilbert.embeddings.LayerNorm", width, NORM_EPS)?,
-        dense: weights.linear("pre_classifier", width, width, true)?,
-        activation: Activation::Relu,
-        classifier: weights.linear("classifier", width, 1, true)?,
     };
-    let encoder = Encoder::new(&weights, parts, blocks);
-    weights.finish().context("the weights do not fit the configuration")?;
-    Ok(encoder)
+    Ok(Encoder::new(weights, parts, blocks))
+}
+
+pub(super) fn head(config: &DistilBertConfig, weights: &Weights, labels: usize) -> Result<EncoderHead> {
+    Ok(EncoderHead {
+        dense: weights.linear("pre_classifier", config.dim, config.dim, true)?,
+        activation: Activation::Relu,
+        classifier: weights.linear("classifier", config.dim, labels, true)?,
+    })
 }
 
 /// Fresh weights: N(0, initializer_range²), biases 0, norms 1.

@@ -1,5 +1,7 @@
 //! Causal language models, and encoders with a reward head: configuration, weights, network.
 
+mod bert;
+mod classifier;
 mod config;
 mod deberta_v2;
 mod decoder;
@@ -8,6 +10,7 @@ mod encoder;
 mod files;
 mod gpt2;
 mod gpt_neox;
+mod limits;
 mod llama;
 mod llama2_c;
 mod load;
@@ -16,14 +19,16 @@ mod names;
 mod network;
 mod reward;
 mod rope_scaling;
+mod text_encoder;
 mod vocabulary;
 
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{DType, Device, Var};
 
+pub use classifier::{Classifier, load_classifier};
 pub use config::{
-    Config, DebertaV2Config, DistilBertConfig, Gpt2Config, GptNeoxConfig, LlamaConfig, PositionTerm, RelativeNorm,
-    RopeScaling,
+    BertConfig, Config, DebertaV2Config, DistilBertConfig, Gpt2Config, GptNeoxConfig, LlamaConfig, PositionTerm,
+    RelativeNorm, RobertaConfig, RopeScaling,
 };
 pub use decoder::Decoder;
 pub use files::{SHARD_BYTES, Source, TensorFiles, WeightFiles, save_model};
@@ -34,6 +39,7 @@ pub use lora::LoraConfig;
 pub use names::{ARCHITECTURES, Architecture, Head, Names, Purpose, canonical_names};
 pub use network::Network;
 pub use reward::{RewardModel, RewardNetwork};
+pub use text_encoder::{TextEncoder, load_encoder};
 pub use vocabulary::Vocabulary;
 
 use crate::nn::{Params, Weights};
@@ -68,7 +74,9 @@ impl LanguageModel {
             Config::Gpt2(c) => gpt2::initialise(c, seed)?,
             Config::GptNeox(c) => gpt_neox::initialise(c, seed)?,
             Config::Llama(c) => llama::initialise(c, seed)?,
-            Config::DistilBert(_) | Config::DebertaV2(_) => bail!(no_language_model(&config)),
+            Config::Bert(_) | Config::Roberta(_) | Config::DistilBert(_) | Config::DebertaV2(_) => {
+                bail!(no_language_model(&config))
+            }
         };
         Self::from_params(config, params)
     }
@@ -166,7 +174,9 @@ fn build(config: &Config, weights: Weights, head: OutputHead) -> Result<Network>
         Config::Gpt2(c) => gpt2::network(c, &weights, head)?,
         Config::GptNeox(c) => gpt_neox::network(c, &weights, head)?,
         Config::Llama(c) => llama::network(c, &weights, head)?,
-        Config::DistilBert(_) | Config::DebertaV2(_) => bail!(no_language_model(config)),
+        Config::Bert(_) | Config::Roberta(_) | Config::DistilBert(_) | Config::DebertaV2(_) => {
+            bail!(no_language_model(config))
+        }
     };
     weights.finish().context("the weights do not fit the configuration")?;
     network.max_positions = config.max_positions();

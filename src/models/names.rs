@@ -32,7 +32,7 @@ pub struct Architecture {
 }
 
 /// Every architecture whose checkpoints can be read.
-pub const ARCHITECTURES: [Architecture; 5] = [
+pub const ARCHITECTURES: [Architecture; 7] = [
     Architecture {
         model_type: "gpt2",
         prefix: "transformer.",
@@ -79,6 +79,39 @@ pub const ARCHITECTURES: [Architecture; 5] = [
         reward_class: "LlamaForSequenceClassification",
     },
     Architecture {
+        model_type: "bert",
+        prefix: "bert.",
+        base: &["embeddings", "encoder", "pooler"],
+        unread: &["embeddings.position_ids", "embeddings.token_type_ids"],
+        embedding: "embeddings.word_embeddings.weight",
+        language_head: None,
+        alias: None,
+        other_heads: &["cls", "qa_outputs"],
+        // The pooler belongs to the base model and is the head's first map.
+        reward_head: &["bert.pooler.dense.weight", "bert.pooler.dense.bias", "classifier.weight", "classifier.bias"],
+        language_class: "BertForMaskedLM",
+        reward_class: "BertForSequenceClassification",
+    },
+    Architecture {
+        model_type: "roberta",
+        prefix: "roberta.",
+        base: &["embeddings", "encoder", "pooler"],
+        // Its head has a map of its own instead of the pooler.
+        unread: &["embeddings.position_ids", "embeddings.token_type_ids", "pooler.dense.*"],
+        embedding: "embeddings.word_embeddings.weight",
+        language_head: None,
+        alias: None,
+        other_heads: &["lm_head", "qa_outputs"],
+        reward_head: &[
+            "classifier.dense.weight",
+            "classifier.dense.bias",
+            "classifier.out_proj.weight",
+            "classifier.out_proj.bias",
+        ],
+        language_class: "RobertaForMaskedLM",
+        reward_class: "RobertaForSequenceClassification",
+    },
+    Architecture {
         model_type: "distilbert",
         prefix: "distilbert.",
         base: &["embeddings", "transformer"],
@@ -116,7 +149,9 @@ pub const ARCHITECTURES: [Architecture; 5] = [
 pub enum Purpose {
     /// Logits of the next token.
     LanguageModel,
-    /// One score for a sequence.
+    /// The hidden states of an encoder, without a head.
+    Encoder,
+    /// One score for a sequence, or one for each label.
     RewardModel(Head),
 }
 
@@ -164,6 +199,17 @@ impl Architecture {
         self.prefix.to_string() + self.embedding
     }
 
+    /// Whether a tensor is part of a reward model's head.
+    pub fn is_reward_head(&self, name: &str) -> bool {
+        self.reward_head.contains(&name)
+    }
+
+    /// The weight `[labels, width]` with which a sequence's head ends.
+    pub(super) fn classifier(&self) -> &'static str {
+        let weight = |name: &&&str| ["classifier.weight", "classifier.out_proj.weight", "score.weight"].contains(*name);
+        self.reward_head.iter().find(weight).copied().unwrap_or("score.weight")
+    }
+
     /// Transformers' class of a model with these tensors: it is known by its head.
     pub fn class<'a>(&self, mut names: impl Iterator<Item = &'a str>) -> &'static str {
         match names.any(|name| self.reward_head.contains(&name)) {
@@ -194,32 +240,32 @@ pub fn canonical_names<'a>(
     let a = architecture;
     for stored_name in stored {
         let name = a.alias.filter(|(alias, _)| *alias == stored_name).map_or(stored_name, |(_, name)| name);
-        let first = name.split('.').next().unwrap_or_default();
+        let name = &current(name);
         // A name of the base model may begin like the prefix does: `transformer.` is both.
         let base = match name.strip_prefix(a.prefix) {
             Some(base) => Some(base),
-            None => a.base.contains(&first).then_some(name),
+            None => a.base.contains(&first(name)).then_some(name.as_str()),
         };
         let stored_name = stored_name.to_string();
-        if let Some(base) = base {
-            if a.unread.iter().any(|pattern| matches(pattern, base)) {
-                names.unread.push(stored_name);
-                continue;
-            }
-            let name = format!("{}{base}", a.prefix);
+        if base.is_some_and(|base| a.unread.iter().any(|pattern| matches(pattern, base))) {
+            names.unread.push(stored_name);
+            continue;
+        }
+        let name = base.map_or(name.clone(), |base| format!("{}{base}", a.prefix));
+        if base.is_some() && !a.reward_head.contains(&name.as_str()) {
             if let Some(other) = names.kept.insert(name, stored_name.clone()) {
                 bail!("tensors {other} and {stored_name} are the same part of the model");
             }
-        } else if a.language_head == Some(name) && purpose == Purpose::LanguageModel {
+        } else if a.language_head == Some(&name) && purpose == Purpose::LanguageModel {
             if tied {
                 names.tied.push(stored_name);
-            } else if let Some(other) = names.kept.insert(name.to_string(), stored_name.clone()) {
+            } else if let Some(other) = names.kept.insert(name, stored_name.clone()) {
                 bail!("tensors {other} and {stored_name} are the same part of the model");
             }
-        } else if a.reward_head.contains(&name) && purpose == Purpose::RewardModel(Head::Stored) {
-            names.kept.insert(name.to_string(), stored_name);
-        } else if matches!(purpose, Purpose::RewardModel(_))
-            && (a.other_heads.contains(&first) || a.reward_head.contains(&name))
+        } else if a.reward_head.contains(&name.as_str()) && purpose == Purpose::RewardModel(Head::Stored) {
+            names.kept.insert(name, stored_name);
+        } else if purpose != Purpose::LanguageModel
+            && (a.other_heads.contains(&first(&name)) || a.reward_head.contains(&name.as_str()))
         {
             names.dropped.push(stored_name);
         } else {
@@ -243,6 +289,7 @@ impl Architecture {
                     self.embedding()
                 );
             }
+            Purpose::Encoder => {}
             Purpose::RewardModel(Head::Fresh(_)) => {
                 names.fresh = self.reward_head.iter().map(|name| name.to_string()).collect();
             }
@@ -264,9 +311,24 @@ impl Purpose {
     fn noun(self) -> &'static str {
         match self {
             Purpose::LanguageModel => "language model",
+            Purpose::Encoder => "encoder",
             Purpose::RewardModel(_) => "reward model",
         }
     }
+}
+
+/// The present name of a norm's weight and bias: the first files of BERT, which the hub still has, call them gamma and beta.
+fn current(name: &str) -> String {
+    for (old, new) in [("LayerNorm.gamma", "LayerNorm.weight"), ("LayerNorm.beta", "LayerNorm.bias")] {
+        if let Some(stem) = name.strip_suffix(old) {
+            return format!("{stem}{new}");
+        }
+    }
+    name.to_string()
+}
+
+fn first(name: &str) -> &str {
+    name.split('.').next().unwrap_or_default()
 }
 
 /// Whether a name fits a pattern, part by part.
@@ -400,6 +462,35 @@ mod tests {
         assert_eq!(message, "tensor score.weight is no part of a gpt2 language model");
         let message = error("distilbert", LanguageModel, true, &["distilbert.embeddings.LayerNorm.bias"]);
         assert!(message.contains("no causal language model"), "{message}");
+    }
+
+    #[test]
+    fn the_pooler_is_part_of_berts_head_and_of_nothing_else() {
+        // What the hub's bert-base-uncased and roberta-large hold beside their layers, in part.
+        let stored = [
+            "bert.embeddings.LayerNorm.beta",
+            "bert.embeddings.LayerNorm.gamma",
+            "bert.pooler.dense.bias",
+            "bert.pooler.dense.weight",
+            "cls.predictions.transform.LayerNorm.gamma",
+            "cls.seq_relationship.weight",
+        ];
+        let encoder = names("bert", Purpose::Encoder, false, &stored).unwrap();
+        let norm = [("bert.embeddings.LayerNorm.bias", stored[0]), ("bert.embeddings.LayerNorm.weight", stored[1])];
+        assert_eq!((kept(&encoder), &encoder.dropped[..]), (norm.to_vec(), &stored.map(String::from)[2..]));
+        let fresh = names("bert", RewardModel(Head::Fresh(1)), false, &stored).unwrap();
+        assert_eq!((kept(&fresh), fresh.dropped.len(), fresh.fresh.len()), (norm.to_vec(), 4, 4));
+        let message = error("bert", RewardModel(Head::Stored), false, &stored);
+        assert!(message.contains("missing: classifier.weight, classifier.bias;"), "{message}");
+        let base = ["embeddings.LayerNorm.bias", "pooler.dense.weight"];
+        let plain = names("bert", RewardModel(Head::Fresh(1)), false, &base).unwrap();
+        assert_eq!(plain.dropped, base[1..]);
+        let stored = ["roberta.encoder.layer.0.output.dense.bias", "roberta.pooler.dense.bias", "lm_head.dense.bias"];
+        let encoder = names("roberta", Purpose::Encoder, false, &stored).unwrap();
+        assert_eq!(
+            (encoder.kept.len(), &encoder.unread[..], &encoder.dropped[..]),
+            (1, &[stored[1].into()][..], &[stored[2].into()][..])
+        );
     }
 
     #[test]

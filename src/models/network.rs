@@ -33,8 +33,8 @@ pub struct Network {
 pub(super) enum OutputHead {
     /// Logits over the vocabulary.
     Vocabulary,
-    /// One score: `score.weight`, without a bias.
-    Score,
+    /// So many labels, one for a reward: `score.weight`, without a bias.
+    Scores(usize),
 }
 
 impl OutputHead {
@@ -48,7 +48,7 @@ impl OutputHead {
         width: usize,
     ) -> anyhow::Result<Linear> {
         match (self, untied) {
-            (OutputHead::Score, _) => weights.linear("score", width, 1, false),
+            (OutputHead::Scores(labels), _) => weights.linear("score", width, labels, false),
             (OutputHead::Vocabulary, Some(name)) => weights.linear(name, width, vocab_size, false),
             (OutputHead::Vocabulary, None) => Ok(tokens.head()),
         }

@@ -1,16 +1,18 @@
-//! Models that give a sequence one number: the hub's `...ForSequenceClassification` with one label.
+//! Models that give a sequence one number: the hub's `...ForSequenceClassification` with one label. The same network with
+//! several labels is a classifier's.
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use candle_core::{DType, Device, Tensor};
 
-use super::encoder::Encoder;
+use super::encoder::{Encoder, EncoderHead};
+use super::limits::{Limits, batches};
 use super::network::OutputHead;
-use super::{Architecture, Config, LanguageModel, Network, build, deberta_v2, distilbert};
-use crate::nn::Params;
+use super::{Architecture, Config, LanguageModel, Network, bert, build, deberta_v2, distilbert};
+use crate::nn::{Params, Weights};
 
 /// A reward model: its variables, and the network that reads them.
 ///
-/// An encoder (DistilBERT, DeBERTa) scores by its first token, a causal model by the sequence's last one.
+/// An encoder (BERT, RoBERTa, DistilBERT, DeBERTa) scores by its first token, a causal model by the sequence's last one.
 ///
 /// ```
 /// use qstar::models::{Config, DistilBertConfig, RewardModel};
@@ -32,12 +34,12 @@ pub struct RewardModel {
 /// The layers of a reward model.
 pub struct RewardNetwork {
     layers: Layers,
-    vocab_size: usize,
-    max_positions: usize,
+    labels: usize,
+    limits: Limits,
 }
 
 enum Layers {
-    Encoder(Encoder),
+    Encoder(Encoder, EncoderHead),
     Causal(Network),
 }
 
@@ -45,6 +47,8 @@ impl RewardModel {
     /// A model with freshly drawn weights.
     pub fn new(config: Config, seed: u64) -> Result<Self> {
         let params = match &config {
+            Config::Bert(c) => bert::initialise(c, seed)?,
+            Config::Roberta(c) => bert::initialise_roberta(c, seed)?,
             Config::DistilBert(c) => distilbert::initialise(c, seed)?,
             Config::DebertaV2(c) => deberta_v2::initialise(c, seed)?,
             Config::Gpt2(_) | Config::GptNeox(_) | Config::Llama(_) => {
@@ -77,6 +81,8 @@ impl RewardModel {
         let mut params = Params::from_tensors(layers)?;
         ensure!(params.iter().next().is_some(), "a head needs layers to stand on");
         match &config {
+            Config::Bert(c) => bert::add_head(c, &mut params, seed)?,
+            Config::Roberta(c) => bert::add_roberta_head(c, &mut params, seed)?,
             Config::DistilBert(c) => distilbert::add_head(c, &mut params, seed)?,
             Config::DebertaV2(c) => deberta_v2::add_head(c, &mut params, seed)?,
             Config::Gpt2(_) | Config::GptNeox(_) | Config::Llama(_) => {
@@ -92,21 +98,21 @@ impl RewardModel {
     /// # Errors
     /// A missing weight, a surplus one, a wrong shape: the weight is named.
     pub fn from_params(config: Config, params: Params) -> Result<Self> {
-        let network = RewardNetwork::new(&config, &params, true)?;
+        let network = RewardNetwork::new(&config, &params, 1, true)?;
         Ok(Self { config, params, network })
     }
 
     /// Keeps of every block only its input for the way back and computes the rest again there: less memory, more time.
     pub fn recompute(&mut self, recompute: bool) {
         match &mut self.network.layers {
-            Layers::Encoder(encoder) => encoder.recompute = recompute,
+            Layers::Encoder(encoder, _) => encoder.recompute = recompute,
             Layers::Causal(network) => network.recompute = recompute,
         }
     }
 
     /// A view that shares the variables' memory and records no gradients.
     pub fn frozen(&self) -> Result<RewardNetwork> {
-        RewardNetwork::new(&self.config, &self.params, false)
+        RewardNetwork::new(&self.config, &self.params, 1, false)
     }
 
     /// A copy in another precision; f64 is for checking gradients.
@@ -126,26 +132,8 @@ impl RewardModel {
     /// # Errors
     /// As [`RewardNetwork::check`], for any of them, before anything is computed.
     pub fn scores(&self, sequences: &[Vec<u32>]) -> Result<Vec<f64>> {
-        let network = self.frozen()?;
-        for (row, tokens) in sequences.iter().enumerate() {
-            network.check(tokens).with_context(|| format!("sequence {row}"))?;
-        }
-        let mut order: Vec<usize> = (0..sequences.len()).collect();
-        order.sort_by_key(|&row| sequences[row].len());
-        let mut scores = vec![0.0; sequences.len()];
-        let mut rest = &order[..];
-        while let Some(&last) = rest.last() {
-            // The longest first, so that a batch that needs too much memory fails at once.
-            let count = (BATCH_TOKENS / sequences[last].len()).clamp(1, rest.len());
-            let (before, rows) = rest.split_at(rest.len() - count);
-            let batch: Vec<&[u32]> = rows.iter().map(|&row| &sequences[row][..]).collect();
-            let found = network.scores(&batch)?.to_dtype(DType::F64)?.to_vec1::<f64>()?;
-            for (&row, score) in rows.iter().zip(found) {
-                scores[row] = score;
-            }
-            rest = before;
-        }
-        Ok(scores)
+        let rows = self.frozen()?.all_logits(sequences)?;
+        Ok(rows.into_iter().flatten().collect())
     }
 }
 
@@ -155,62 +143,89 @@ impl RewardNetwork {
     /// # Errors
     /// No sequence; as [`RewardNetwork::check`] for any of them.
     pub fn scores(&self, sequences: &[&[u32]]) -> Result<Tensor> {
-        ensure!(!sequences.is_empty(), "a batch needs a sequence");
-        let (batch, time) = (sequences.len(), sequences.iter().map(|tokens| tokens.len()).max().unwrap_or(0));
-        let mut ids = vec![0u32; batch * time];
-        for (row, tokens) in sequences.iter().enumerate() {
-            self.check(tokens).with_context(|| format!("sequence {row}"))?;
-            ids[row * time..][..tokens.len()].copy_from_slice(tokens);
-        }
-        let ids = Tensor::from_vec(ids, (batch, time), &Device::Cpu)?;
-        let lengths: Vec<usize> = sequences.iter().map(|tokens| tokens.len()).collect();
+        ensure!(self.labels == 1, "a model of {} labels gives no single score", self.labels);
+        Ok(self.logits(sequences)?.squeeze(1)?)
+    }
+
+    /// The logits of every sequence, `[B, labels]`.
+    pub(super) fn logits(&self, sequences: &[&[u32]]) -> Result<Tensor> {
+        let (ids, lengths) = self.limits.batch(sequences)?;
         match &self.layers {
-            Layers::Encoder(encoder) => Ok(encoder.scores(&ids, &lengths)?),
+            Layers::Encoder(encoder, head) => Ok(head.logits(&encoder.hidden(&ids, &lengths, encoder.layers())?)?),
             Layers::Causal(network) => {
+                let (batch, time) = ids.dims2()?;
                 let last: Vec<u32> = lengths.iter().enumerate().map(|(row, n)| (row * time + n - 1) as u32).collect();
                 let hidden = network.hidden_at(&ids, &Tensor::from_vec(last, batch, &Device::Cpu)?)?;
-                Ok(network.logits(&hidden)?.squeeze(1)?)
+                Ok(network.logits(&hidden)?)
             }
         }
+    }
+
+    /// The logits of every sequence, in their order, computed in batches of similar lengths.
+    ///
+    /// # Errors
+    /// As [`RewardNetwork::check`], for any of them, before anything is computed.
+    pub(super) fn all_logits(&self, sequences: &[Vec<u32>]) -> Result<Vec<Vec<f64>>> {
+        for (row, tokens) in sequences.iter().enumerate() {
+            self.check(tokens).with_context(|| format!("sequence {row}"))?;
+        }
+        let mut logits = vec![Vec::new(); sequences.len()];
+        for rows in batches(&sequences.iter().map(Vec::len).collect::<Vec<_>>(), BATCH_TOKENS) {
+            let batch: Vec<&[u32]> = rows.iter().map(|&row| &sequences[row][..]).collect();
+            let found = self.logits(&batch)?.to_dtype(DType::F64)?.to_vec2::<f64>()?;
+            for (row, found) in rows.into_iter().zip(found) {
+                logits[row] = found;
+            }
+        }
+        Ok(logits)
     }
 
     /// # Errors
     /// An empty sequence, one that is longer than the model's positions, a token beyond the vocabulary.
     pub fn check(&self, tokens: &[u32]) -> Result<()> {
-        ensure!(!tokens.is_empty(), "there are no tokens");
-        ensure!(
-            tokens.len() <= self.max_positions,
-            "{} tokens do not fit the model's {} positions; shorten it, for example with keep_end",
-            tokens.len(),
-            self.max_positions
-        );
-        match tokens.iter().find(|&&id| id as usize >= self.vocab_size) {
-            Some(id) => bail!("token {id} is beyond the vocabulary of {}", self.vocab_size),
-            None => Ok(()),
-        }
+        self.limits.check(tokens)
     }
 
     /// The tokens, shortened to the model's positions if they are more: the end is kept, and of what lies before it
     /// only an encoder's first token, which its head reads.
     pub fn keep_end(&self, tokens: &[u32]) -> Vec<u32> {
-        let Some(surplus) = tokens.len().checked_sub(self.max_positions) else { return tokens.to_vec() };
+        self.keep_last(tokens, self.limits.max_positions)
+    }
+
+    /// The same with up to `count` tokens, at least 1, where the model has as many positions.
+    pub fn keep_last(&self, tokens: &[u32], count: usize) -> Vec<u32> {
+        let count = count.clamp(1, self.limits.max_positions);
+        let Some(surplus) = tokens.len().checked_sub(count) else { return tokens.to_vec() };
         match self.layers {
-            Layers::Encoder(_) => [&tokens[..1], &tokens[surplus + 1..]].concat(),
+            Layers::Encoder(..) => [&tokens[..1], &tokens[surplus + 1..]].concat(),
             Layers::Causal(_) => tokens[surplus..].to_vec(),
         }
     }
 
-    fn new(config: &Config, params: &Params, trainable: bool) -> Result<Self> {
+    pub(super) fn new(config: &Config, params: &Params, labels: usize, trainable: bool) -> Result<Self> {
         let weights = params.weights(trainable);
         let layers = match config {
-            Config::DistilBert(c) => Layers::Encoder(distilbert::encoder(c, weights)?),
-            Config::DebertaV2(c) => Layers::Encoder(deberta_v2::encoder(c, weights)?),
+            Config::Bert(c) => with_head(bert::encoder(c, &weights)?, bert::head(c, &weights, labels)?, weights)?,
+            Config::Roberta(c) => {
+                with_head(bert::roberta_encoder(c, &weights)?, bert::roberta_head(c, &weights, labels)?, weights)?
+            }
+            Config::DistilBert(c) => {
+                with_head(distilbert::encoder(c, &weights)?, distilbert::head(c, &weights, labels)?, weights)?
+            }
+            Config::DebertaV2(c) => {
+                with_head(deberta_v2::encoder(c, &weights)?, deberta_v2::head(c, &weights, labels)?, weights)?
+            }
             Config::Gpt2(_) | Config::GptNeox(_) | Config::Llama(_) => {
-                Layers::Causal(build(config, weights, OutputHead::Score)?)
+                Layers::Causal(build(config, weights, OutputHead::Scores(labels))?)
             }
         };
-        Ok(Self { layers, vocab_size: config.vocab_size(), max_positions: config.max_positions() })
+        Ok(Self { layers, labels, limits: Limits::of(config) })
     }
+}
+
+fn with_head(encoder: Encoder, head: EncoderHead, weights: Weights) -> Result<Layers> {
+    weights.finish().context("the weights do not fit the configuration")?;
+    Ok(Layers::Encoder(encoder, head))
 }
 
 /// Tokens, padding included, that are scored at once.

@@ -1,9 +1,9 @@
-//! Training of reward models on preference pairs.
+//! Training of reward models on preference pairs, and of classifiers of their responses.
 
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use candle_core::DType;
+use candle_core::{DType, Tensor};
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 
@@ -32,7 +32,8 @@ record! {
     /// One step of a reward model's training.
     pub struct RewardStepRow {
         pub step: i64,
-        /// The mean of −log σ(r(chosen) − r(rejected) − margin) over the step's pairs, in nats, before its update.
+        /// The mean of −log σ(r(chosen) − r(rejected) − margin) over the step's pairs, or of a classifier's loss over their
+        /// responses, in nats, before its update.
         pub loss: f64,
         /// The share of pairs of which the chosen one had the higher reward; equal rewards count as half right.
         pub accuracy: f64,
@@ -56,6 +57,53 @@ pub fn train_reward_model(
     label: &str,
     preferences: &Preferences,
 ) -> Result<Vec<RewardStepRow>> {
+    train(model, config, label, preferences, Loss::Pairs)
+}
+
+/// Trains `model` to tell chosen from rejected responses one by one: the mean of −log σ(r) over the chosen and of
+/// −log σ(−r) over the rejected ones. Then σ(r) is the probability that a response is of the better kind, which a reward
+/// model's scores do not say: they mean something only beside another one's. All else as in [`train_reward_model`]; margins
+/// are ignored, and the rows' loss is this one.
+///
+/// # Errors
+/// As [`train_reward_model`].
+pub fn train_response_classifier(
+    model: &RewardModel,
+    config: &BradleyTerry,
+    label: &str,
+    preferences: &Preferences,
+) -> Result<Vec<RewardStepRow>> {
+    train(model, config, label, preferences, Loss::Responses)
+}
+
+#[derive(Clone, Copy)]
+enum Loss {
+    Pairs,
+    Responses,
+}
+
+impl Loss {
+    fn of(self, chosen: &Tensor, rejected: &Tensor, margins: &[f64]) -> candle_core::Result<Tensor> {
+        match self {
+            Loss::Pairs => bradley_terry_loss(chosen, rejected, margins),
+            // Beside a response whose reward is 0, Bradley and Terry's probability is σ(r).
+            Loss::Responses => {
+                let (zero, none) = (chosen.zeros_like()?, vec![0.0; margins.len()]);
+                let (right, wrong) =
+                    (bradley_terry_loss(chosen, &zero, &none)?, bradley_terry_loss(&zero, rejected, &none)?);
+                (right + wrong)? * 0.5
+            }
+        }
+    }
+}
+
+fn train(
+    model: &RewardModel,
+    config: &BradleyTerry,
+    label: &str,
+    preferences: &Preferences,
+    loss: Loss,
+) -> Result<Vec<RewardStepRow>> {
     ensure!(config.batch > 0 && config.microbatch > 0, "a batch and a microbatch need a pair: {config:?}");
     preferences.check(&model.network)?;
     if let Some(left_out) = preferences.left_out() {
@@ -70,7 +118,7 @@ pub fn train_reward_model(
         let start = Instant::now();
         let pairs: Vec<&Preference> = (0..config.batch).map(|_| order.next()).collect();
         // Inside the pool, so that its threads are not woken and waited for at every product.
-        let (mut gradient, measured) = rayon::scope(|_| of_batch(model, &pairs, config.microbatch))
+        let (mut gradient, measured) = rayon::scope(|_| of_batch(model, &pairs, config.microbatch, loss))
             .with_context(|| format!("{label}, step {step}"))?;
         let norm = gradient.clip(1.0)?;
         let learning_rate = schedule.rate(step as u64, config.warmup_steps as u64, config.learning_rate);
@@ -102,7 +150,7 @@ struct Measured {
 }
 
 /// The gradient of the mean loss of a batch.
-fn of_batch(model: &RewardModel, pairs: &[&Preference], microbatch: usize) -> Result<(Gradient, Measured)> {
+fn of_batch(model: &RewardModel, pairs: &[&Preference], microbatch: usize, loss: Loss) -> Result<(Gradient, Measured)> {
     let mut measured = Measured::default();
     let mut sum: Option<Gradient> = None;
     for part in pairs.chunks(microbatch) {
@@ -110,8 +158,8 @@ fn of_batch(model: &RewardModel, pairs: &[&Preference], microbatch: usize) -> Re
         let scores = model.network.scores(&sides.collect::<Vec<_>>())?;
         let (chosen, rejected) = (scores.narrow(0, 0, part.len())?, scores.narrow(0, part.len(), part.len())?);
         let margins: Vec<f64> = part.iter().map(|pair| pair.margin).collect();
-        let loss = bradley_terry_loss(&chosen, &rejected, &margins)?;
-        let value = loss.to_dtype(DType::F64)?.to_scalar::<f64>()?;
+        let mean = loss.of(&chosen, &rejected, &margins)?;
+        let value = mean.to_dtype(DType::F64)?.to_scalar::<f64>()?;
         ensure!(value.is_finite(), "the loss is {value}");
         measured.loss += value * part.len() as f64;
         let scores = scores.to_dtype(DType::F64)?.to_vec1::<f64>()?;
@@ -121,7 +169,7 @@ fn of_batch(model: &RewardModel, pairs: &[&Preference], microbatch: usize) -> Re
         }
         // Parts may differ in size.
         let share = part.len() as f64 / pairs.len() as f64;
-        let gradient = Gradient::of(&(loss * share)?, &model.params)?;
+        let gradient = Gradient::of(&(mean * share)?, &model.params)?;
         match &mut sum {
             Some(sum) => sum.add(gradient)?,
             None => sum = Some(gradient),

@@ -23,7 +23,7 @@ mod update;
 
 pub use adamw::{AdamW, AdamWConfig};
 pub use batch::{Batch, Learned, Sample};
-pub use bradley_terry::{BradleyTerry, RewardStepRow, train_reward_model};
+pub use bradley_terry::{BradleyTerry, RewardStepRow, train_response_classifier, train_reward_model};
 pub use budget::{Budget, Spent};
 pub use conditional::{Conditional, Keep, TrainedConditional, train_conditional};
 pub use distill::{Distillation, DistillationStepRow, Distilled, distill};

@@ -77,6 +77,8 @@ fn the_files_of_every_architecture_keep_their_names() {
         "llama-linear",
         "llama-bias",
         "llama-reward",
+        "bert",
+        "roberta",
         "distilbert",
         "deberta-v2",
         "deberta-v3",

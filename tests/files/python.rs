@@ -59,6 +59,8 @@ fn transformers_loads_what_was_saved() {
         (gpt2().config, with_head(&gpt2()), "GPT2ForSequenceClassification"),
         (llama().config, with_head(&llama()), "LlamaForSequenceClassification"),
         (gpt_neox().config, with_head(&gpt_neox()), "GPTNeoXForSequenceClassification"),
+        reward("bert", "BertForSequenceClassification"),
+        reward("roberta", "RobertaForSequenceClassification"),
         reward("distilbert", "DistilBertForSequenceClassification"),
         reward("deberta-v2", "DebertaV2ForSequenceClassification"),
         reward("deberta-plain", "DebertaV2ForSequenceClassification"),
@@ -122,6 +124,8 @@ for folder in sys.argv[1:]:
         "llama-3",
         "llama-linear",
         "llama-bias",
+        "bert",
+        "roberta",
         "distilbert",
         "deberta-v2",
         "deberta-v3",
@@ -165,6 +169,10 @@ for name, config, classes in [
     ("llama", t.LlamaConfig(**small, num_labels=1), ("LlamaModel", "LlamaForCausalLM", "LlamaForSequenceClassification")),
     ("gpt_neox", t.GPTNeoXConfig(**small, num_labels=1),
         ("GPTNeoXModel", "GPTNeoXForCausalLM", "GPTNeoXForSequenceClassification")),
+    ("bert", t.BertConfig(**small, max_position_embeddings=8, num_labels=1),
+        ("BertModel", "BertForMaskedLM", "BertForSequenceClassification")),
+    ("roberta", t.RobertaConfig(**small, max_position_embeddings=8, num_labels=1),
+        ("RobertaModel", "RobertaForMaskedLM", "RobertaForSequenceClassification")),
     ("distilbert", t.DistilBertConfig(vocab_size=11, dim=8, hidden_dim=12, n_layers=2, n_heads=2,
                                       max_position_embeddings=8, num_labels=1),
         ("DistilBertModel", "DistilBertForMaskedLM", "DistilBertForSequenceClassification")),
@@ -186,7 +194,7 @@ fn what_transformers_saves_of_every_architecture_becomes_every_model() {
     }
     let names_in =
         |name: String| -> Vec<String> { open(&out.path().join(name)).unwrap().names().map(str::to_string).collect() };
-    for model_type in ["gpt2", "llama", "gpt_neox", "distilbert", "deberta-v2"] {
+    for model_type in ["gpt2", "llama", "gpt_neox", "bert", "roberta", "distilbert", "deberta-v2"] {
         let architecture = Architecture::of(model_type).unwrap();
         let reward = names_in(format!("{model_type}.reward"));
         assert!(architecture.is_reward_model(reward.iter().map(String::as_str)), "{model_type}");

@@ -1,7 +1,9 @@
 //! Every variable of every encoder gets a gradient that agrees with finite differences, in f64.
 
 use candle_core::{DType, Device, Tensor};
-use qstar::models::{Config, DebertaV2Config, DistilBertConfig, PositionTerm, RelativeNorm, RewardModel};
+use qstar::models::{
+    BertConfig, Config, DebertaV2Config, DistilBertConfig, PositionTerm, RelativeNorm, RewardModel, RobertaConfig,
+};
 use qstar::nn::{Activation, Gelu};
 
 use super::differences::{check_all, check_same, gradients, move_away};
@@ -17,6 +19,20 @@ fn distilbert() -> Config {
         activation: Activation::Gelu(Gelu::Erf),
         initializer_range: 0.3,
     })
+}
+
+fn bert() -> BertConfig {
+    BertConfig {
+        vocab_size: 13,
+        hidden_size: 12,
+        num_hidden_layers: 2,
+        num_attention_heads: 3,
+        intermediate_size: 20,
+        max_position_embeddings: 12,
+        type_vocab_size: 1,
+        initializer_range: 0.3,
+        ..Default::default()
+    }
 }
 
 /// Every part that a DeBERTa may have: absolute positions, token types, a convolution, maps of positions of its own.
@@ -67,6 +83,24 @@ fn check_model(config: Config, vanishing: &[&str]) {
 #[test]
 fn every_variable_of_distilbert() {
     check_model(distilbert(), &["k_lin.bias"]);
+}
+
+#[test]
+fn every_variable_of_bert_and_of_roberta() {
+    check_model(Config::Bert(bert()), &["key.bias"]);
+    // Token 4 is in the sequences: it takes no position.
+    let roberta = RobertaConfig {
+        vocab_size: 13,
+        hidden_size: 12,
+        num_hidden_layers: 1,
+        num_attention_heads: 3,
+        intermediate_size: 20,
+        max_position_embeddings: 16,
+        pad_token_id: 4,
+        initializer_range: 0.3,
+        ..Default::default()
+    };
+    check_model(Config::Roberta(roberta), &["key.bias"]);
 }
 
 #[test]

@@ -5,14 +5,23 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor};
 use qstar::models::{
-    Config, DebertaV2Config, DistilBertConfig, Gpt2Config, Head, LanguageModel, PositionTerm, RelativeNorm,
-    RewardModel, Source, load_reward_model, save_reward_folder,
+    BertConfig, Config, DebertaV2Config, DistilBertConfig, Gpt2Config, Head, LanguageModel, PositionTerm, RelativeNorm,
+    RewardModel, RobertaConfig, Source, load_reward_model, save_reward_folder,
 };
 use qstar::nn::{Activation, Params};
 use qstar::train::Gradient;
 
-const FIXTURES: [&str; 7] =
-    ["gpt2-reward", "gpt-neox-reward", "llama-reward", "distilbert", "deberta-v3", "deberta-v2", "deberta-plain"];
+const FIXTURES: [&str; 9] = [
+    "gpt2-reward",
+    "gpt-neox-reward",
+    "llama-reward",
+    "bert",
+    "roberta",
+    "distilbert",
+    "deberta-v3",
+    "deberta-v2",
+    "deberta-plain",
+];
 
 fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/models").join(name)
@@ -38,6 +47,32 @@ pub fn distilbert() -> Config {
         n_layers: 2,
         n_heads: 4,
         hidden_dim: 64,
+        ..Default::default()
+    })
+}
+
+pub fn bert() -> BertConfig {
+    BertConfig {
+        vocab_size: 16,
+        hidden_size: 32,
+        num_hidden_layers: 2,
+        num_attention_heads: 4,
+        intermediate_size: 64,
+        max_position_embeddings: 16,
+        ..Default::default()
+    }
+}
+
+pub fn roberta() -> Config {
+    let BertConfig { vocab_size, hidden_size, num_hidden_layers, num_attention_heads, intermediate_size, .. } = bert();
+    Config::Roberta(RobertaConfig {
+        vocab_size,
+        hidden_size,
+        num_hidden_layers,
+        num_attention_heads,
+        intermediate_size,
+        max_position_embeddings: 20,
+        pad_token_id: 3,
         ..Default::default()
     })
 }
@@ -86,6 +121,14 @@ fn both_spellings_of_a_configuration_are_one_and_it_is_written_back() {
     }
 }
 
+/// The published number of roberta-base's parameters, whose pooler is as large as the head's first map.
+#[test]
+fn roberta_has_its_number_of_parameters() {
+    let base = RobertaConfig { max_position_embeddings: 514, type_vocab_size: 1, ..Default::default() };
+    let model = RewardModel::new(Config::Roberta(base), 0).unwrap();
+    assert_eq!(model.params.count(), 124_645_632 + 768 + 1);
+}
+
 /// The published number of distilbert-base-uncased's parameters, and those of the head by hand.
 #[test]
 fn distilbert_has_its_number_of_parameters() {
@@ -95,7 +138,7 @@ fn distilbert_has_its_number_of_parameters() {
 
 #[test]
 fn scores_come_in_the_callers_order_and_do_not_depend_on_the_batch() {
-    for config in [distilbert(), deberta(), gpt2()] {
+    for config in [Config::Bert(bert()), roberta(), distilbert(), deberta(), gpt2()] {
         let name = config.model_type();
         // Fresh heads are nearly flat: larger weights make more of every difference.
         let model = RewardModel::new(config, 3).unwrap();
@@ -121,7 +164,7 @@ fn scores_come_in_the_callers_order_and_do_not_depend_on_the_batch() {
 
 #[test]
 fn what_cannot_be_read_is_named() {
-    for config in [distilbert(), deberta(), gpt2()] {
+    for config in [Config::Bert(bert()), roberta(), distilbert(), deberta(), gpt2()] {
         let model = RewardModel::new(config, 0).unwrap();
         let told = |rows: &[Vec<u32>]| format!("{:#}", model.scores(rows).unwrap_err());
         let long: Vec<u32> = (0..20).map(|t| t % 16).collect();
@@ -166,7 +209,8 @@ fn weights_that_do_not_fit_are_named() {
 #[test]
 fn a_new_head_stands_on_given_layers() {
     let body = |name: &str| -> HashMap<String, Tensor> {
-        let head = |name: &str| ["pre_classifier", "classifier", "pooler", "score"].iter().any(|h| name.starts_with(h));
+        let heads = ["pre_classifier", "classifier", "pooler", "bert.pooler", "score"];
+        let head = |name: &str| heads.iter().any(|head| name.starts_with(head));
         tensors(name).into_iter().filter(|(name, _)| !head(name)).collect()
     };
     for name in FIXTURES {
@@ -218,7 +262,7 @@ fn what_is_saved_is_read_and_may_get_a_new_head() {
 /// bf16 holds 8 bits: scores move by some percent, and every variable still has a gradient, in f32.
 #[test]
 fn bf16_scores_and_gradients() {
-    for name in ["distilbert", "deberta-v3", "deberta-v2"] {
+    for name in ["bert", "roberta", "distilbert", "deberta-v3", "deberta-v2"] {
         let (model, half) = (fixture(name), fixture(name).to_dtype(DType::BF16).unwrap());
         let rows: Vec<Vec<u32>> = rows().into_iter().take(8).collect();
         let (wide, narrow) = (model.scores(&rows).unwrap(), half.scores(&rows).unwrap());

@@ -1,11 +1,13 @@
 //! Configurations, in the fields of the hub's `config.json`. To add an architecture: a file beside this one with its
 //! struct, its table of fields and its reader; a variant of [`Config`]; a row of `READERS`.
 
+mod bert;
 mod deberta_v2;
 mod distilbert;
 mod gpt2;
 mod gpt_neox;
 mod llama;
+mod roberta;
 mod rope;
 mod strict;
 
@@ -14,11 +16,13 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, Value};
 
+pub use bert::BertConfig;
 pub use deberta_v2::{DebertaV2Config, PositionTerm, RelativeNorm};
 pub use distilbert::DistilBertConfig;
 pub use gpt_neox::GptNeoxConfig;
 pub use gpt2::Gpt2Config;
 pub use llama::LlamaConfig;
+pub use roberta::RobertaConfig;
 pub use rope::RopeScaling;
 use strict::Fields;
 
@@ -28,6 +32,8 @@ pub enum Config {
     Gpt2(Gpt2Config),
     GptNeox(GptNeoxConfig),
     Llama(LlamaConfig),
+    Bert(BertConfig),
+    Roberta(RobertaConfig),
     DistilBert(DistilBertConfig),
     DebertaV2(DebertaV2Config),
 }
@@ -35,10 +41,12 @@ pub enum Config {
 type Reader = fn(Map<String, Value>) -> Result<Config>;
 
 /// For each `model_type`: what is known of its fields, and its reader.
-const READERS: [(&str, Fields, Reader); 5] = [
+const READERS: [(&str, Fields, Reader); 7] = [
     ("gpt2", gpt2::FIELDS, |fields| Ok(Config::Gpt2(gpt2::read(fields)?))),
     ("gpt_neox", gpt_neox::FIELDS, |fields| Ok(Config::GptNeox(gpt_neox::read(fields)?))),
     ("llama", llama::FIELDS, |fields| Ok(Config::Llama(llama::read(fields)?))),
+    ("bert", bert::FIELDS, |fields| Ok(Config::Bert(bert::read(fields)?))),
+    ("roberta", roberta::FIELDS, |fields| Ok(Config::Roberta(roberta::read(fields)?))),
     ("distilbert", distilbert::FIELDS, |fields| Ok(Config::DistilBert(distilbert::read(fields)?))),
     ("deberta-v2", deberta_v2::FIELDS, |fields| Ok(Config::DebertaV2(deberta_v2::read(fields)?))),
 ];
@@ -72,6 +80,8 @@ impl Config {
             Config::Gpt2(c) => serde_json::to_value(c)?,
             Config::GptNeox(c) => serde_json::to_value(c)?,
             Config::Llama(c) => serde_json::to_value(c)?,
+            Config::Bert(c) => serde_json::to_value(c)?,
+            Config::Roberta(c) => serde_json::to_value(c)?,
             Config::DistilBert(c) => serde_json::to_value(c)?,
             Config::DebertaV2(c) => serde_json::to_value(c)?,
         };
@@ -104,6 +114,8 @@ impl Config {
             Config::Gpt2(_) => "gpt2",
             Config::GptNeox(_) => "gpt_neox",
             Config::Llama(_) => "llama",
+            Config::Bert(_) => "bert",
+            Config::Roberta(_) => "roberta",
             Config::DistilBert(_) => "distilbert",
             Config::DebertaV2(_) => "deberta-v2",
         }
@@ -114,6 +126,8 @@ impl Config {
             Config::Gpt2(c) => c.vocab_size,
             Config::GptNeox(c) => c.vocab_size,
             Config::Llama(c) => c.vocab_size,
+            Config::Bert(c) => c.vocab_size,
+            Config::Roberta(c) => c.vocab_size,
             Config::DistilBert(c) => c.vocab_size,
             Config::DebertaV2(c) => c.vocab_size,
         }
@@ -126,6 +140,8 @@ impl Config {
             Config::Gpt2(c) => c.vocab_size = size,
             Config::GptNeox(c) => c.vocab_size = size,
             Config::Llama(c) => c.vocab_size = size,
+            Config::Bert(c) => c.vocab_size = size,
+            Config::Roberta(c) => c.vocab_size = size,
             Config::DistilBert(c) => c.vocab_size = size,
             Config::DebertaV2(c) => c.vocab_size = size,
         }
@@ -138,6 +154,8 @@ impl Config {
             Config::Gpt2(c) => c.n_embd,
             Config::GptNeox(c) => c.hidden_size,
             Config::Llama(c) => c.hidden_size,
+            Config::Bert(c) => c.hidden_size,
+            Config::Roberta(c) => c.hidden_size,
             Config::DistilBert(c) => c.dim,
             Config::DebertaV2(c) => c.hidden_size,
         }
@@ -149,6 +167,8 @@ impl Config {
             Config::Gpt2(c) => c.n_positions,
             Config::GptNeox(c) => c.max_position_embeddings,
             Config::Llama(c) => c.max_position_embeddings,
+            Config::Bert(c) => c.max_position_embeddings,
+            Config::Roberta(c) => c.positions(),
             Config::DistilBert(c) => c.max_position_embeddings,
             Config::DebertaV2(c) => c.max_position_embeddings,
         }
@@ -160,7 +180,7 @@ impl Config {
             Config::Gpt2(c) => c.tie_word_embeddings,
             Config::GptNeox(c) => c.tie_word_embeddings,
             Config::Llama(c) => c.tie_word_embeddings,
-            Config::DistilBert(_) | Config::DebertaV2(_) => false,
+            Config::Bert(_) | Config::Roberta(_) | Config::DistilBert(_) | Config::DebertaV2(_) => false,
         }
     }
 
@@ -178,6 +198,8 @@ impl Config {
             Config::Gpt2(c) => c.initializer_range,
             Config::GptNeox(c) => c.initializer_range,
             Config::Llama(c) => c.initializer_range,
+            Config::Bert(c) => c.initializer_range,
+            Config::Roberta(c) => c.initializer_range,
             Config::DistilBert(c) => c.initializer_range,
             Config::DebertaV2(c) => c.initializer_range,
         }
