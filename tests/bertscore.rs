@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use qstar::evaluation::{Options, bertscore};
-use qstar::metrics::{Baseline, BertScore, BertScorer, TokenWeights};
+use qstar::metrics::{Baseline, BertScore, BertScorer, Document, TokenWeights};
 use qstar::models::Source;
 use qstar::tasks::data::tldr;
 use serde::Deserialize;
