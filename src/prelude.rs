@@ -7,6 +7,7 @@ pub use candle_core::{DType, Device, Tensor, Var};
 pub use polars::prelude::{Column, DataFrame};
 
 pub use crate::display::{Html, Show};
+pub use crate::evaluation::{self, Fields, JudgedPair, Options as EvaluationOptions, Sample, Scores};
 pub use crate::experiment::exact::{Estimate, Setting, Tabular, TabularProposal, Tree};
 pub use crate::experiment::{
     DraftRow, Folders, LearnedReward, Plan, Preset, RemedyRow, Results, Search, Size, TargetRow, Trials, Tuned, World,
@@ -17,7 +18,10 @@ pub use crate::method::{
     OFF_POLICY, ON_POLICY, Objective, Over, Penalty, Ppo, QSTAR, QSTAR_PPO, REINFORCE, REJECTION, RLOO, Rejection, SFT,
     SNR_MAX, STUDY, Source as ResponseSource, Surrogate, Treatment, UNIFORM, Weight,
 };
-pub use crate::metrics::{Interval, bootstrap_gain, t_interval, welch_t};
+pub use crate::metrics::{
+    Bleu, Chrf, Document, Interval, Judgment, Resampling, Rouge, RougeKind, Smoothing, Tokenizer, Verdict,
+    bootstrap_gain, distinct_n, self_bleu, t_interval, welch_t,
+};
 pub use crate::mixture::{
     Batch, Drawn, Moments, Pair, Rule, Solution, Solver, Start, Status, Temperature, Truncation, draw, solve_batch,
 };
