@@ -7,6 +7,7 @@ pub use candle_core::{DType, Device, Tensor, Var};
 pub use polars::prelude::{Column, DataFrame};
 
 pub use crate::display::{Html, Show};
+pub use crate::evaluation::{self, Fields, JudgedPair, Options as EvaluationOptions, Sample, Scores};
 pub use crate::experiment::exact::{Estimate, Setting, Tabular, TabularProposal, Tree};
 pub use crate::experiment::{
     Curves, DraftRow, Folders, LearnedReward, Plan, Preset, RemedyRow, Results, Search, Size, TargetName, TargetRow,
@@ -18,10 +19,11 @@ pub use crate::method::{
     SNR_MAX, STUDY, Source as ResponseSource, Surrogate, Treatment, UNIFORM, Weight,
 };
 pub use crate::metrics::{
-    Aggregate as ScoreAggregate, Baseline, BertScorer, Correlation, Design, Efficiency, Interval, Reached, Reading,
-    Resampled, TTest, TokenWeights, area_under_curve, bootstrap, bootstrap_gain, bootstrap_paired, cohen_kappa, holm,
-    iqm, jackknife, jackknife_paired, paired_t, pearson, probability_of_improvement, sample_efficiency, samples_to,
-    spearman, t_interval, welch_t,
+    Aggregate as ScoreAggregate, Baseline, BertScorer, Bleu, Chrf, Correlation, Design, Document, Efficiency, Interval,
+    Judgment, Reached, Reading, Resampled, Resampling, Rouge, RougeKind, Smoothing, TTest, TokenWeights, Tokenizer,
+    Verdict, area_under_curve, bootstrap, bootstrap_gain, bootstrap_paired, cohen_kappa, distinct_n, holm, iqm,
+    jackknife, jackknife_paired, paired_t, pearson, probability_of_improvement, sample_efficiency, samples_to,
+    self_bleu, spearman, t_interval, welch_t,
 };
 pub use crate::mixture::{
     Batch, Drawn, Moments, Pair, Rule, Solution, Solver, Start, Status, Temperature, Truncation, draw, solve_batch,

@@ -19,11 +19,10 @@ pub fn rouge(documents: &[Document], rouge: &Rouge, options: &Options) -> Result
     let scores = in_slabs("ROUGE", documents, |slab| rouge.score_all(slab, options.workers))?;
     let mut columns = Vec::new();
     for (index, kind) in rouge.kinds().iter().enumerate() {
-        let parts: [(&str, fn(&RougeScore) -> f64); 3] =
-            [("precision", |s| s.precision), ("recall", |s| s.recall), ("f", |s| s.f)];
-        for (name, part) in parts {
-            columns.push((format!("{kind}_{name}"), scores.iter().map(|kinds| part(&kinds[index])).collect()));
-        }
+        let column = |part: fn(&RougeScore) -> f64| scores.iter().map(|kinds| part(&kinds[index])).collect();
+        columns.push((format!("{kind}_precision"), column(|score| score.precision)));
+        columns.push((format!("{kind}_recall"), column(|score| score.recall)));
+        columns.push((format!("{kind}_f"), column(|score| score.f)));
     }
     of_means(documents, columns, options)
 }
