@@ -153,18 +153,18 @@ impl BertScorer {
             .map(|texts| texts.iter().map(|text| tokens(text.as_ref())).collect::<Result<Vec<_>>>())
             .collect::<Result<Vec<_>>>()?;
         let weights = Weights::new(weights, self.around, references.iter().flatten());
-        let pairs: Vec<(usize, &[u32], &[u32])> = candidates
+        let pairs: Vec<TokenPair> = candidates
             .iter()
             .zip(&references)
             .enumerate()
             .flat_map(|(row, (candidate, references))| {
-                references.iter().map(move |reference| (row, &candidate[..], &reference[..]))
+                references.iter().map(move |reference| TokenPair { row, candidate, reference })
             })
             .collect();
         let progress = Progress::new("BERTScore", pairs.len() as u64);
         let mut scores: Vec<Option<BertScore>> = vec![None; candidates.len()];
         for pairs in pairs.chunks(PAIRS) {
-            for (&(row, ..), score) in pairs.iter().zip(self.compare(pairs, &weights)?) {
+            for (&TokenPair { row, .. }, score) in pairs.iter().zip(self.compare(pairs, &weights)?) {
                 scores[row] = Some(scores[row].map_or(score, |best| best.highest(&score)));
             }
             progress.inc(pairs.len() as u64);
@@ -186,16 +186,17 @@ impl BertScorer {
     }
 
     /// The scores of a batch of pairs of candidate and reference.
-    fn compare(&self, pairs: &[(usize, &[u32], &[u32])], weights: &Weights) -> Result<Vec<BertScore>> {
-        let texts: BTreeSet<&[u32]> = pairs.iter().flat_map(|&(_, c, r)| [c, r]).collect();
+    fn compare(&self, pairs: &[TokenPair], weights: &Weights) -> Result<Vec<BertScore>> {
+        let texts: BTreeSet<&[u32]> = pairs.iter().flat_map(|pair| [pair.candidate, pair.reference]).collect();
         let texts: Vec<&[u32]> = texts.into_iter().collect();
         let states = self.encoder.states(&texts, self.layer)?;
         let width = self.encoder.config.hidden_size();
         let states: Vec<Vec<f64>> = states.into_par_iter().map(|states| directions(&states, width)).collect();
         let states: BTreeMap<&[u32], &Vec<f64>> = texts.iter().copied().zip(&states).collect();
-        let longest = |side: fn(&(usize, &[u32], &[u32])) -> usize| pairs.iter().map(side).max().unwrap_or(0);
-        let (longest_candidate, longest_reference) = (longest(|pair| pair.1.len()), longest(|pair| pair.2.len()));
-        let score = |&(row, candidate, reference): &(usize, &[u32], &[u32])| {
+        let longest = |length: fn(&TokenPair) -> usize| pairs.iter().map(length).max().unwrap_or(0);
+        let (longest_candidate, longest_reference) =
+            (longest(|pair| pair.candidate.len()), longest(|pair| pair.reference.len()));
+        let score = |&TokenPair { row, candidate, reference }: &TokenPair| {
             let (c, r) = (states[candidate], states[reference]);
             ensure!(
                 c.iter().chain(r).all(|x| x.is_finite()),
@@ -265,6 +266,13 @@ impl Baseline {
             f1: rescaled(score.f1, f),
         }
     }
+}
+
+/// A candidate, by its number, and one of its references, as tokens.
+struct TokenPair<'a> {
+    row: usize,
+    candidate: &'a [u32],
+    reference: &'a [u32],
 }
 
 /// What each token counts.

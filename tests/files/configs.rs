@@ -170,7 +170,7 @@ fn fields_that_are_not_honoured_are_named() {
 
 #[test]
 fn files_that_are_no_configuration() {
-    assert_error(read(json!({"model_type": "bert"})), &["config.json", "\"bert\"", "gpt2", "llama"]);
+    assert_error(read(json!({"model_type": "bart"})), &["config.json", "\"bart\"", "gpt2", "llama"]);
     assert_error(read(json!({"vocab_size": 3})), &["config.json", "model_type is missing"]);
     assert_error(read(json!([1])), &["config.json", "not a JSON object"]);
     let folder = tempfile::tempdir().unwrap();
