@@ -16,6 +16,7 @@
 //! - [`method`]: the methods, their weights, one file an objective
 //! - [`metrics`], [`record`]: statistics; rows, frames, the folder of a run
 //! - [`reward`]: preference pairs, the Bradley-Terry model, its calibration
+//! - [`judge`]: who says which of two responses is better: rules, reward models, endpoints, people
 //! - [`train`]: a step, a run, supervised training, training of reward models and of targets
 //! - [`plot`]: one function a figure
 //! - [`notebook`]: the kernel's set-up, running notebooks
@@ -24,6 +25,7 @@
 
 pub mod display;
 pub mod experiment;
+pub mod judge;
 pub mod machine;
 pub mod method;
 pub mod metrics;

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
 use qstar::experiment::{Preset, World};
+use qstar::judge::command::JudgeArgs;
 use qstar::method::{ALL as METHODS, Method};
 use qstar::notebook::{self, Project, Reproduction};
 use qstar::progress::Progress;
@@ -25,6 +26,7 @@ Examples:
   qstar reproduce --preset smoke     the same in two minutes, to see that every part works
   qstar reproduce 00                 the derivation, in half a minute
   qstar train --method qstar --seed 1
+  qstar judge a.jsonl b.jsonl --judge longer --judge chat:gpt-4.toml
   qstar reproduce --all --output results
   qstar lab                          open the notebooks in JupyterLab
 
@@ -57,6 +59,8 @@ enum Command {
     ///
     /// A run that was interrupted goes on from its checkpoint; a finished one is not run again.
     Train(Train),
+
+    Judge(Box<JudgeArgs>),
 
     /// Train the embedded world's two models again: data/micro/initial and data/micro/expert
     MakeMicro,
@@ -125,13 +129,13 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<()> {
-    let project = Project::find()?;
     match cli.command {
-        Command::Reproduce(how) => reproduce(&project, how),
-        Command::Lab { arguments } => notebook::lab(&notebook::setup(&project)?, &arguments),
-        Command::Train(how) => train(&project, how),
+        Command::Judge(args) => qstar::judge::command::run(*args),
+        Command::Reproduce(how) => reproduce(&Project::find()?, how),
+        Command::Lab { arguments } => notebook::lab(&notebook::setup(&Project::find()?)?, &arguments),
+        Command::Train(how) => train(&Project::find()?, how),
         Command::MakeMicro => {
-            for made in qstar::experiment::make_micro(&project.root().join("data"))? {
+            for made in qstar::experiment::make_micro(&Project::find()?.root().join("data"))? {
                 println!("{}: loss {:.4} nats a token; held-out reward at temperature 1:", made.name, made.loss);
                 for (family, reward) in made.rewards {
                     println!("    {family:12} {reward:.3}");
@@ -140,7 +144,7 @@ fn run(cli: Cli) -> Result<()> {
             Ok(())
         }
         Command::Setup => {
-            notebook::setup(&project)?;
+            notebook::setup(&Project::find()?)?;
             println!("The kernel is ready: `qstar lab` or `qstar reproduce`");
             Ok(())
         }
