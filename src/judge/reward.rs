@@ -19,6 +19,9 @@ pub struct RewardJudge {
     tie_within: f64,
 }
 
+/// Responses that are scored between two signs of progress.
+const AT_ONCE: usize = 256;
+
 impl RewardJudge {
     /// Any function from `(prompt, response)` to a reward each. Rewards that are at most `tie_within` apart are a tie.
     ///
@@ -85,7 +88,11 @@ impl Judge for RewardJudge {
         };
         let sides: Vec<_> =
             questions.iter().map(|q| (row_of((q.prompt, q.first)), row_of((q.prompt, q.second)))).collect();
-        let scores = self.scores(&texts)?;
+        let mut scores = Vec::with_capacity(texts.len());
+        for some in texts.chunks(AT_ONCE) {
+            scores.extend(self.scores(some)?);
+            progress.message(format!("{} of {} responses scored", scores.len(), texts.len()));
+        }
         let answers = sides.into_iter().map(|(first, second)| {
             let difference = scores[first] - scores[second];
             progress.inc(1);

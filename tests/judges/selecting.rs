@@ -47,10 +47,8 @@ fn rows_are_drawn_with_the_probabilities_that_are_stated() {
         assert!((*count as f64 / DRAWS as f64 - p).abs() <= 4.5 * errors, "{count} of {DRAWS}, {p}");
     }
     // Any two rows can be drawn together: else no variance could be estimated.
-    for i in 0..8 {
-        for j in i + 1..8 {
-            assert!(together[i][j] > 20, "{i} and {j}: {}", together[i][j]);
-        }
+    for (row, others) in together.iter().enumerate() {
+        assert!(others[row + 1..].iter().all(|&count| count > 20), "{row} with those after it: {others:?}");
     }
     assert_eq!(select(&scores, 4, 0.2, 7).unwrap(), select(&scores, 4, 0.2, 7).unwrap());
 }
@@ -149,7 +147,7 @@ fn random_samples_have_the_interval_of_a_finite_population() {
         widths.push(width);
     }
     // sd of the mean: sqrt(0.24/n · (N − n)/(N − 1)).
-    let expected = ((90.0 / 30.0) / (30.0 / 90.0) as f64).sqrt();
+    let expected = f64::sqrt((90.0 / 30.0) / (30.0 / 90.0));
     assert!((widths[0] / widths[1] - expected).abs() < 0.1 * expected);
     let all = select_uniformly(120, 120, 0).unwrap();
     let interval = all.proportion(&known, 0.95).unwrap();

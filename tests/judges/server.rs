@@ -50,6 +50,7 @@ struct State {
     /// By body: how often it came, how often it was answered with a completion.
     seen: Mutex<HashMap<String, (usize, usize)>>,
     times: Mutex<Vec<Instant>>,
+    /// Requests that it thinks about.
     open: AtomicUsize,
     most_open: AtomicUsize,
     closed: AtomicBool,
@@ -165,8 +166,9 @@ fn serve(stream: TcpStream, state: &State) {
         let [first, second] = ["RESPONSE A", "RESPONSE B"].map(|name| section(&user, name, mark));
         let asked = Asked { chance: chance(&body), body: json, authorization, attempt, first, second };
         let behaviour = (state.behave)(&asked);
-        let goes_on = behave(&mut out, behaviour, || state.seen.lock().unwrap().get_mut(&body).unwrap().1 += 1);
+        // Before the answer: the client's next request can come on another connection at once.
         state.open.fetch_sub(1, Ordering::SeqCst);
+        let goes_on = behave(&mut out, behaviour, || state.seen.lock().unwrap().get_mut(&body).unwrap().1 += 1);
         if !goes_on {
             return;
         }

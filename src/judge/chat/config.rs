@@ -147,13 +147,22 @@ impl ChatConfig {
         let key = std::env::var(name).ok().filter(|key| !key.trim().is_empty());
         let key = key.with_context(|| format!("the environment variable {name} holds no key (it is key_variable)"))?;
         let address = self.address()?;
-        if let Some(rest) = address.strip_prefix("http://")
-            && !self.unencrypted_key
-            && !is_this_machine(rest)
-        {
+        if address.starts_with("http://") && !self.unencrypted_key && !self.is_this_machine() {
             bail!("the key would go to {address} without encryption: use https, or set unencrypted_key = true");
         }
         Key::new(key.trim()).with_context(|| format!("the environment variable {name}")).map(Some)
+    }
+
+    /// Whether the endpoint is on this machine.
+    pub(super) fn is_this_machine(&self) -> bool {
+        let rest = self.base_url.split_once("://").map(|(_, rest)| rest).unwrap_or_default();
+        let authority = rest.split('/').next().unwrap_or_default();
+        let host = match authority.rsplit_once(':') {
+            Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+            _ => authority,
+        };
+        let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
+        host == "localhost" || address.is_ok_and(|address| address.is_loopback())
     }
 
     pub(super) fn extra_fields(&self) -> Result<serde_json::Map<String, serde_json::Value>> {
@@ -184,17 +193,6 @@ impl ChatConfig {
         let full = (self.first_wait * 2f64.powi(attempt.saturating_sub(1).min(60) as i32)).min(self.longest_wait);
         Duration::from_secs_f64(full * (1.0 - 0.5 * random))
     }
-}
-
-/// Whether what follows `http://` names this machine.
-fn is_this_machine(rest: &str) -> bool {
-    let authority = rest.split('/').next().unwrap_or_default();
-    let host = match authority.rsplit_once(':') {
-        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
-        _ => authority,
-    };
-    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
-    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]

@@ -52,7 +52,12 @@ pub struct Endpoint {
 impl Endpoint {
     pub fn new(config: &ChatConfig) -> Result<Self> {
         let seconds = |seconds: f64| Some(Duration::from_secs_f64(seconds));
-        let agent = Agent::config_builder()
+        let mut builder = Agent::config_builder();
+        // What stays on this machine goes to no proxy that the environment names.
+        if config.is_this_machine() {
+            builder = builder.proxy(None);
+        }
+        let agent = builder
             .http_status_as_error(false)
             // A redirect would take texts to where nobody sent them.
             .max_redirects(0)
@@ -229,7 +234,7 @@ fn again(why: String) -> Reply {
 fn retry_after(value: Option<&HeaderValue>) -> Option<Duration> {
     let text = value?.to_str().ok()?.trim();
     match text.parse::<f64>() {
-        Ok(seconds) => Duration::try_from_secs_f64(seconds.max(0.0)).ok(),
+        Ok(seconds) => Some(Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX)),
         Err(_) => Some(httpdate::parse_http_date(text).ok()?.duration_since(SystemTime::now()).unwrap_or_default()),
     }
 }
@@ -243,7 +248,7 @@ mod tests {
         let read = |text: &str| retry_after(Some(&HeaderValue::from_str(text).unwrap()));
         assert_eq!(read("3"), Some(Duration::from_secs(3)));
         assert_eq!(read(" 0.5 "), Some(Duration::from_millis(500)));
-        assert_eq!(read("-1"), Some(Duration::ZERO));
+        assert_eq!((read("-1"), read("1e300")), (Some(Duration::ZERO), Some(Duration::MAX)));
         let soon = read(&httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(100))).unwrap();
         assert!(soon > Duration::from_secs(95) && soon <= Duration::from_secs(100), "{soon:?}");
         assert_eq!(read("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::ZERO));
