@@ -160,6 +160,10 @@ pub fn run(args: JudgeArgs) -> Result<()> {
 fn judge(how: &Judging) -> Result<()> {
     let pairs = read_pairs(&how.a, &how.b)?;
     let judges = how.judges.iter().map(|name| Judging::load(how, name)).collect::<Result<Vec<_>>>()?;
+    let names: Vec<_> = judges.iter().map(|judge| judge.judge().name().into_owned()).collect();
+    for (place, name) in names.iter().enumerate() {
+        ensure!(!names[..place].contains(name), "two judges are called {name:?}; judge by one of them at a time");
+    }
     let (chats, cheap): (Vec<_>, Vec<_>) = judges.into_iter().partition(|judge| matches!(judge, Loaded::Chat(_)));
     ensure!(
         !chats.is_empty() || (how.sample.is_none() && how.select.is_none()),
@@ -167,7 +171,7 @@ fn judge(how: &Judging) -> Result<()> {
     );
     let mut done: Vec<(String, Vec<Judgment>)> = Vec::new();
     for judge in &cheap {
-        done.push(judge.judge(&pairs)?);
+        done.push(judge.all(&pairs)?);
     }
     let selection = how.selection(&pairs, &done)?;
     let seen: Vec<Pair> = selection
@@ -176,8 +180,7 @@ fn judge(how: &Judging) -> Result<()> {
     let cheap_count = done.len();
     let mut rows = done.iter().flat_map(|(name, judgments)| judgment_rows(name, judgments)).collect::<Vec<_>>();
     for judge in &chats {
-        let (name, judgments) = judge.judge(&seen)?;
-        ensure!(done.iter().all(|(known, _)| *known != name), "two judges are called {name:?}");
+        let (name, judgments) = judge.all(&seen)?;
         rows.extend(judgment_rows(&name, &judgments));
         done.push((name, judgments));
         // What was paid for is on disk before the next judge is asked.
@@ -243,11 +246,15 @@ enum Loaded {
 }
 
 impl Loaded {
-    fn judge(&self, pairs: &[Pair]) -> Result<(String, Vec<Judgment>)> {
-        let judge: &dyn Judge = match self {
+    fn judge(&self) -> &dyn Judge {
+        match self {
             Loaded::Cheap(judge) => &**judge,
             Loaded::Chat(judge) => &**judge,
-        };
+        }
+    }
+
+    fn all(&self, pairs: &[Pair]) -> Result<(String, Vec<Judgment>)> {
+        let judge = self.judge();
         let name = judge.name().into_owned();
         let progress = Progress::new(format!("judging by {name}"), 2 * pairs.len() as u64);
         let judgments = judge_pairs(judge, pairs, &progress)?;

@@ -219,6 +219,34 @@ fn vanished_requests_count_against_the_limit() {
     assert!(spent.cost == 0.0 && spent.unconfirmed > 0.02 && spent.unconfirmed <= 0.05, "{spent:?}");
 }
 
+/// What never left this machine was not billed: a server that is down, a name that nobody knows.
+#[test]
+fn requests_that_were_not_sent_cost_nothing() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let closed = format!("http://{}/v1", listener.local_addr().unwrap());
+    drop(listener);
+    for url in [closed.as_str(), "http://qstar.invalid/v1"] {
+        let proxy = ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"];
+        if url.contains("invalid") && proxy.iter().any(|name| std::env::var_os(name).is_some()) {
+            println!("skipped {url}: the environment names a proxy, which resolves names itself");
+            continue;
+        }
+        let cache = tempfile::tempdir().unwrap();
+        let config = ChatConfig {
+            tries: 2,
+            first_wait: 0.001,
+            longest_wait: 0.002,
+            price_prompt: Some(10.0),
+            price_answer: Some(30.0),
+            ..ChatConfig::new(url, "m")
+        };
+        let (result, judge) = judged(config, cache.path(), &pairs(10));
+        let error = format!("{:#}", result.unwrap_err());
+        assert!(error.contains("in a row") && error.contains("2 tries"), "{error}");
+        assert_eq!(judge.spent().unconfirmed, 0.0, "{error}");
+    }
+}
+
 #[test]
 fn pauses_are_as_long_as_the_server_asks() {
     let server = Server::start(|asked| match asked.attempt {

@@ -186,6 +186,7 @@ fn samples_sheets_and_answers() {
             "two judges",
         ),
         (&["a.jsonl", "b.jsonl"][..], "--judge"),
+        (&["a.jsonl", "b.jsonl", "--judge", "longer", "--judge", "longer"][..], "two judges are called \"longer\""),
         (&["import", "a.jsonl", "ann.json"][..], "a.jsonl: not a sheet's key"),
     ] {
         let output = run(folder.path(), arguments);

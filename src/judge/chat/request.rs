@@ -148,7 +148,9 @@ impl Endpoint {
         let unsent = match error {
             Error::HostNotFound | Error::ConnectionFailed | Error::Timeout(Timeout::Resolve | Timeout::Connect) => true,
             Error::Io(io) => {
+                // The standard library has no kind for a name that cannot be resolved.
                 matches!(io.kind(), ConnectionRefused | HostUnreachable | NetworkUnreachable | AddrNotAvailable)
+                    || io.to_string().starts_with("failed to lookup address")
             }
             Error::BadUri(_) | Error::InvalidProxyUrl | Error::Tls(_) | Error::Rustls(_) => {
                 return Reply::Hopeless(why);
