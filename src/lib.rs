@@ -17,6 +17,7 @@
 //! - [`method`]: the methods, their weights, one file an objective
 //! - [`metrics`], [`record`]: statistics, scores of texts, BERTScore; rows, frames, the folder of a run
 //! - [`reward`]: preference pairs, the Bradley-Terry model, its calibration
+//! - [`judge`]: who says which of two responses is better: rules, reward models, endpoints, people
 //! - [`train`]: a step, a run, supervised training, training of reward models and of targets
 //! - [`evaluation`]: files of texts, programs and judgments to frames of scores
 //! - [`plot`]: one function a figure
@@ -27,6 +28,7 @@
 pub mod display;
 pub mod evaluation;
 pub mod experiment;
+pub mod judge;
 pub mod machine;
 pub mod method;
 pub mod metrics;

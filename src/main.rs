@@ -29,6 +29,7 @@ Examples:
   qstar reproduce 00                 the derivation, in half a minute
   qstar train --method qstar --seed 1
   qstar train-reward --only harmless --loss responses --output data/rewards/harmless
+  qstar judge a.jsonl b.jsonl --judge longer --judge chat:gpt-4.toml
   qstar reproduce --all --output results
   qstar evaluate rouge --stem summaries.jsonl --output scores.csv
   qstar lab                          open the notebooks in JupyterLab
@@ -79,6 +80,8 @@ enum Command {
     #[command(subcommand)]
     Evaluate(command::evaluate::Evaluate),
 
+    Judge(Box<qstar::judge::command::JudgeArgs>),
+
     /// Train the embedded world's two models again: data/micro/initial and data/micro/expert
     MakeMicro,
 }
@@ -111,6 +114,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Train(how) => command::train::train(&project()?, how),
         Command::TrainReward(how) => command::train_reward::train_reward(how),
         Command::Evaluate(how) => command::evaluate::evaluate(how),
+        Command::Judge(how) => qstar::judge::command::run(*how),
         Command::MakeMicro => {
             let project = project()?;
             for made in qstar::experiment::make_micro(&project.root().join("data"))? {

@@ -13,6 +13,12 @@ pub use crate::experiment::{
     Curves, DraftRow, Folders, LearnedReward, Plan, Preset, RemedyRow, Results, Search, Size, TargetName, TargetRow,
     Trials, Tuned, World, derivation, exact, measure_targets, remedies, report,
 };
+pub use crate::judge::{
+    AgreementRow, Answer, ChatConfig, ChatJudge, EstimateRow, Judge, Judgment, JudgmentRow, Outcome,
+    Pair as ResponsePair, Question, Ratings, RewardJudge, Rule as JudgeRule, Selection, Sheet, Spent as JudgeSpent,
+    Verdict, WinRateRow, agreement_with_people, agreements_of_raters, disagreement, estimate_win_rate, judge_pairs,
+    judgment_rows, read_pairs, select, select_uniformly, text_distance, win_rate,
+};
 pub use crate::method::{
     ALL as METHODS, Advantage, Aggregate, Bound, DPO, Dpo, ENTROPY, ESS_BALANCE, GRPO, KlEstimator, Level, Method,
     OFF_POLICY, ON_POLICY, Objective, Over, Penalty, Ppo, QSTAR, QSTAR_PPO, REINFORCE, REJECTION, RLOO, Rejection, SFT,

@@ -25,6 +25,9 @@ pub enum Purpose {
     TargetTraining = 13,
     Derivation = 20,
     Exact = 21,
+    Judge = 22,
+    Select = 23,
+    Sheet = 24,
 }
 
 /// The generator for `(seed, purpose, step, row)`.

@@ -24,7 +24,7 @@ pub use chrf::{Chrf, ChrfCounts, ChrfStatistics};
 pub use diversity::{distinct_n, self_bleu, tokenize};
 pub use document::Document;
 pub use pass_at_k::pass_at_k;
-pub use proportion::wilson_interval;
+pub use proportion::{wilson_interval, wilson_interval_of_population};
 pub use resample::Resampling;
 pub use rouge::{Rouge, RougeKind, RougeScore, porter_stem};
 pub use statistics::*;
