@@ -26,10 +26,10 @@ pub use crate::method::{
 };
 pub use crate::metrics::{
     Aggregate as ScoreAggregate, Baseline, BertScorer, Bleu, Chrf, Correlation, Design, Document, Efficiency, Interval,
-    Judgment, Reached, Reading, Resampled, Resampling, Rouge, RougeKind, Smoothing, TTest, TokenWeights, Tokenizer,
-    Verdict, area_under_curve, bootstrap, bootstrap_gain, bootstrap_paired, cohen_kappa, distinct_n, holm, iqm,
-    jackknife, jackknife_paired, paired_t, pearson, probability_of_improvement, sample_efficiency, samples_to,
-    self_bleu, spearman, t_interval, welch_t,
+    Reached, Reading, Resampled, Resampling, Rouge, RougeKind, Smoothing, TTest, TokenWeights, Tokenizer,
+    area_under_curve, bootstrap, bootstrap_gain, bootstrap_paired, cohen_kappa, distinct_n, holm, iqm, jackknife,
+    jackknife_paired, paired_t, pearson, probability_of_improvement, sample_efficiency, samples_to, self_bleu,
+    spearman, t_interval, welch_t,
 };
 pub use crate::mixture::{
     Batch, Drawn, Moments, Pair, Rule, Solution, Solver, Start, Status, Temperature, Truncation, draw, solve_batch,
@@ -47,7 +47,7 @@ pub use crate::reward::{
     evaluate_preferences, execute, execution_accuracy,
 };
 pub use crate::rollout::{Draw, Proposal, Response, Rollout, Sampler, StopStrings};
-pub use crate::sandbox::{Check, Limits, Outcome, Program, Sandbox, Verdict};
+pub use crate::sandbox::{Check, Limits, Outcome as ExecutionOutcome, Program, Sandbox, Verdict as ExecutionVerdict};
 pub use crate::target::{
     Along, Base, BestOfN, Caching, Cost, Expert, PrefixScorer, PrefixValues, RewardSoftmax, SequenceReward,
     SoftmaxConfig, Target, log_probs_along,

@@ -61,26 +61,18 @@ pub(super) fn documents(texts: &[(&Example, &str)]) -> Vec<Document> {
 }
 
 impl TextTask {
+    /// Examples whose prompts do not fit even when all that may be cut is cut are left out, and counted in the notes.
+    ///
     /// # Errors
-    /// A vocabulary without a token that ends a text; limits into which a prompt of the first examples does not fit even
-    /// when its body is cut away.
-    pub fn new(data: TextData, vocabulary: Vocabulary, limits: Limits) -> Result<Self> {
+    /// A vocabulary without a token that ends a text; a split in which no prompt fits.
+    pub fn new(mut data: TextData, vocabulary: Vocabulary, limits: Limits) -> Result<Self> {
         ensure!(
             !vocabulary.end_tokens.is_empty(),
             "{}: the policy's vocabulary has no end-of-sequence token",
             data.name
         );
         ensure!(limits.response_tokens > 0, "{}: a response needs a token", data.name);
-        for example in data.pools.all() {
-            let least = example.prompt.least(&vocabulary.tokenizer)?;
-            ensure!(
-                least <= limits.prompt_tokens,
-                "{}: a prompt needs {least} tokens beside what can be cut, and may have {}: {:?}",
-                data.name,
-                limits.prompt_tokens,
-                example.prompt.text()
-            );
-        }
+        data.pools.keep_fitting(|prompt| Ok(prompt.least(&vocabulary.tokenizer)? <= limits.prompt_tokens))?;
         let mut key = Sha256::new();
         key.update(format!("{} {limits:?} {:?} {}", data.name, data.stop_strings, data.rewarded_by));
         key.update(format!("{:?}", vocabulary.end_tokens));

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use anyhow::{Result, ensure};
 use sha2::{Digest, Sha256};
 
-use super::Example;
+use super::{Example, PromptText};
 
 /// The examples of a task by split, each in the order of their groups' hashes: no order of the data set is left, and it is
 /// the same on every machine.
@@ -65,8 +65,24 @@ impl Pools {
         Ok(Self { train, validation, test, notes })
     }
 
-    pub(super) fn all(&self) -> impl Iterator<Item = &Example> {
-        self.train.iter().chain(&self.validation).chain(&self.test)
+    /// Leaves out the examples whose prompts do not fit.
+    ///
+    /// # Errors
+    /// Those of `fits`; a split of which none is left.
+    pub(super) fn keep_fitting(&mut self, fits: impl Fn(&PromptText) -> Result<bool>) -> Result<()> {
+        for (name, pool) in [("train", &mut self.train), ("validation", &mut self.validation), ("test", &mut self.test)]
+        {
+            let all = pool.len();
+            let fit: Vec<bool> = pool.iter().map(|example| fits(&example.prompt)).collect::<Result<_>>()?;
+            let mut fit = fit.into_iter();
+            pool.retain(|_| fit.next().unwrap_or(false));
+            ensure!(!pool.is_empty(), "no prompt of the {name} split fits the limit of tokens, however much is cut");
+            if pool.len() < all {
+                self.notes
+                    .push(format!("{} of {all} prompts of the {name} split do not fit: left out", all - pool.len()));
+            }
+        }
+        Ok(())
     }
 }
 
