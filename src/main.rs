@@ -8,6 +8,7 @@ use qstar::notebook::{self, Project};
 
 mod command {
     pub mod evaluate;
+    pub mod judge;
     pub mod make_policy;
     pub mod reproduce;
     pub mod train;
@@ -80,7 +81,7 @@ enum Command {
     #[command(subcommand)]
     Evaluate(command::evaluate::Evaluate),
 
-    Judge(Box<qstar::judge::command::JudgeArgs>),
+    Judge(Box<command::judge::JudgeArgs>),
 
     /// Train the embedded world's two models again: data/micro/initial and data/micro/expert
     MakeMicro,
@@ -114,7 +115,7 @@ fn run(cli: Cli) -> Result<()> {
         Command::Train(how) => command::train::train(&project()?, how),
         Command::TrainReward(how) => command::train_reward::train_reward(how),
         Command::Evaluate(how) => command::evaluate::evaluate(how),
-        Command::Judge(how) => qstar::judge::command::run(*how),
+        Command::Judge(how) => command::judge::run(*how),
         Command::MakeMicro => {
             let project = project()?;
             for made in qstar::experiment::make_micro(&project.root().join("data"))? {

@@ -7,7 +7,7 @@ pub use candle_core::{DType, Device, Tensor, Var};
 pub use polars::prelude::{Column, DataFrame};
 
 pub use crate::display::{Html, Show};
-pub use crate::evaluation::{self, Fields, JudgedPair, Options as EvaluationOptions, Sample, Scores};
+pub use crate::evaluation::{self, Fields, Options as EvaluationOptions, Sample, Scores};
 pub use crate::experiment::exact::{Estimate, Setting, Tabular, TabularProposal, Tree};
 pub use crate::experiment::{
     Curves, DraftRow, Folders, LearnedReward, Plan, Preset, RemedyRow, Results, Search, Size, TargetName, TargetRow,

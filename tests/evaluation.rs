@@ -98,12 +98,25 @@ fn programs_and_judgments() {
     let error = case.error("pass-at-k", &["--k", "3"]);
     assert!(error.contains("in.jsonl: task \"a\"") && error.contains("from 2 samples"), "{error}");
 
-    let judged = [("\"a\"", "\"a\""), ("\"a\"", "\"b\""), ("null", "\"b\"")]
-        .map(|(a, b)| format!("{{\"a_first\": {a}, \"b_first\": {b}}}\n"));
+    let judged = [
+        ("1", "AB", "A"),
+        ("1", "BA", "A"),
+        ("2", "AB", "A"),
+        ("2", "BA", "B"),
+        ("3", "AB", "unreadable"),
+        ("3", "BA", "B"),
+    ]
+    .map(|(id, order, verdict)| {
+        format!("{{\"judge\": \"j\", \"id\": \"{id}\", \"order\": \"{order}\", \"verdict\": \"{verdict}\"}}\n")
+    });
     let case = Case::new(judged.concat());
-    assert_eq!(case.summary("win-rate", &[], "win_rate")[0], Some(0.75));
-    assert_eq!(case.summary("win-rate", &[], "inconsistent"), [Some(1.0), None, None]);
-    assert_eq!(case.summary("win-rate", &[], "failed")[0], Some(1.0));
+    let printed = String::from_utf8(case.evaluate("win-rate", &["--summary", "rates.csv"]).stdout).unwrap();
+    assert!(printed.contains("win_rate"), "{printed}");
+    let rates = std::fs::read_to_string(case.path("rates.csv")).unwrap();
+    let (names, values) = rates.split_once('\n').unwrap();
+    let value = |name: &str| values.trim().split(',').nth(names.split(',').position(|n| n == name).unwrap()).unwrap();
+    assert_eq!((value("win_rate"), value("inconsistent"), value("first_place")), ("0.75", "1", "1"));
+    assert_eq!((value("unreadable"), value("pairs")), ("1", "3"));
 }
 
 #[test]

@@ -6,6 +6,7 @@ use anyhow::{Result, ensure};
 use clap::{Args, Subcommand, ValueEnum};
 use polars::prelude::DataFrame;
 use qstar::evaluation::{self, Fields, Format, Options, Scores, write_frame};
+use qstar::judge::read_judgments;
 use qstar::metrics::{
     Baseline, BertScorer, Bleu, Chrf, Document, Resampling, Rouge, RougeKind, Smoothing, TokenWeights, Tokenizer,
 };
@@ -148,12 +149,11 @@ for example
   {"task_id": "HumanEval/0", "passed": true}
 Every task needs at least k lines."#;
 
-const JUDGMENTS: &str = r#"Each line is a pair of texts, of systems A and B: a JSON object with the fields
-  a_first      the system that is preferred when the text of A is shown first: "a", "b", "tie", or null without a verdict
-  b_first      the same when the text of B is shown first
-  id           names the pair, if it is there [else: the line number]
-for example
-  {"id": "7", "a_first": "a", "b_first": "tie"}
+const JUDGMENTS: &str = r#"The files are those that `qstar judge --output` writes. Each line is one judgment: a JSON object with the fields
+  judge        who judged
+  id           names the pair
+  order        which response was shown first: "AB" or "BA"
+  verdict      the better one, whatever the order: "A", "B", "tie"; or "unreadable", "unjudged"
 A system wins if it is preferred in both orders. Orders that disagree make a tie and are counted; pairs without a
 verdict are counted and left out. The interval is Wilson's."#;
 
@@ -239,7 +239,7 @@ pub fn evaluate(how: Evaluate) -> Result<()> {
             files.score(|path, options| evaluation::pass_at_k(&evaluation::read_samples(path)?, &k, options))
         }
         Evaluate::WinRate { files } => {
-            files.score(|path, options| evaluation::win_rate(&evaluation::read_judgments(path)?, options))
+            files.score(|path, options| evaluation::win_rate(&read_judgments(path)?, options))
         }
     }
 }
@@ -269,10 +269,15 @@ impl Files {
             summaries.push(with_labels(&scores.summary, &label, &[])?);
         }
         let summary = stack(summaries)?;
-        println!("{}", summary.drop("signature")?);
-        let mut signatures: Vec<&str> = summary.column("signature")?.str()?.iter().flatten().collect();
-        signatures.dedup();
-        signatures.iter().for_each(|signature| println!("{signature}"));
+        match summary.column("signature") {
+            Err(_) => println!("{summary}"),
+            Ok(column) => {
+                println!("{}", summary.drop("signature")?);
+                let mut signatures: Vec<&str> = column.str()?.iter().flatten().collect();
+                signatures.dedup();
+                signatures.iter().for_each(|signature| println!("{signature}"));
+            }
+        }
         if let Some(path) = &self.output {
             write_frame(&stack(documents)?, path)?;
         }

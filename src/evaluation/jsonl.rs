@@ -7,8 +7,8 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Map, Value};
 
-use super::{JudgedPair, Sample};
-use crate::metrics::{Document, Judgment, Verdict};
+use super::Sample;
+use crate::metrics::Document;
 
 /// Under which names a record has its texts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,26 +60,6 @@ pub fn read_samples(path: &Path) -> Result<Vec<Sample>> {
             other => bail!("field \"passed\": expected true or false, found {}", kind(other)),
         };
         Ok(Sample { task: name(record.field("task_id")?, "task_id")?, passed })
-    })
-}
-
-/// Judgments of pairs: the fields `a_first` and `b_first`, each `"a"`, `"b"`, `"tie"`, or null where the judge gave no verdict.
-///
-/// # Errors
-/// As of [`read_documents`].
-pub fn read_judgments(path: &Path) -> Result<Vec<JudgedPair>> {
-    read(path, |record| {
-        let verdict = |field: &str| -> Result<Option<Verdict>> {
-            match record.field(field)? {
-                Value::Null => Ok(None),
-                Value::String(text) => Ok(Some(text.parse().with_context(|| format!("field {field:?}"))?)),
-                other => bail!("field {field:?}: expected \"a\", \"b\", \"tie\" or null, found {}", kind(other)),
-            }
-        };
-        Ok(JudgedPair {
-            id: record.id()?,
-            judgment: Judgment { a_first: verdict("a_first")?, b_first: verdict("b_first")? },
-        })
     })
 }
 

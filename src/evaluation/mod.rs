@@ -1,6 +1,6 @@
 //! Files of generated text, code and judgments to frames of scores: what `qstar evaluate` does.
 //!
-//! [`read_documents`], [`read_samples`] and [`read_judgments`] read JSON lines; [`rouge`], [`bleu`], [`chrf`], [`bertscore`],
+//! [`read_documents`] and [`read_samples`] read JSON lines, [`judge::read_judgments`](crate::judge::read_judgments) those of judges; [`rouge`], [`bleu`], [`chrf`], [`bertscore`],
 //! [`exact_match`], [`pass_at_k`] and [`win_rate`] score, [`HarmlessnessScorer`] classifies; [`write_frame`] writes a frame as parquet, CSV or JSON.
 
 mod bertscore;
@@ -14,9 +14,9 @@ mod write;
 pub use bertscore::bertscore;
 pub use code::{Sample, pass_at_k};
 pub use harmlessness::{Harmlessness, HarmlessnessRow, HarmlessnessScorer, HarmlessnessSummaryRow, Meaning};
-pub use jsonl::{Fields, read_documents, read_judgments, read_samples};
+pub use jsonl::{Fields, read_documents, read_samples};
 use polars::prelude::DataFrame;
-pub use preference::{JudgedPair, win_rate};
+pub use preference::{PairRow, win_rate};
 pub use text::{bleu, chrf, exact_match, rouge};
 pub use write::{Format, write_frame};
 
@@ -28,7 +28,7 @@ use crate::record::record;
 pub struct Scores {
     /// A row for each document, task or pair, in the order of the input.
     pub documents: DataFrame,
-    /// A row for each metric: [`SummaryRow`].
+    /// A row for each metric: [`SummaryRow`]; of a win rate, for each judge.
     pub summary: DataFrame,
 }
 
@@ -53,11 +53,6 @@ impl SummaryRow {
         let Interval { mean, low, high } = interval;
         let (metric, documents) = (metric.into(), documents as i64);
         Self { metric, value: mean, low: Some(low), high: Some(high), documents, signature: None }
-    }
-
-    fn count(metric: &str, count: usize, documents: usize) -> Self {
-        let (metric, documents) = (metric.to_owned(), documents as i64);
-        Self { metric, value: count as f64, low: None, high: None, documents, signature: None }
     }
 }
 

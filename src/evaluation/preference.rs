@@ -2,62 +2,40 @@
 
 use anyhow::Result;
 
-use super::{Options, Scores, SummaryRow};
-use crate::metrics::{self, Judgment, Verdict};
+use super::{Options, Scores};
+use crate::judge::{self, JudgmentRow, WinRateRow, judgments_of_rows};
 use crate::record::record;
 
-/// A pair of texts and what was said of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct JudgedPair {
-    pub id: String,
-    pub judgment: Judgment,
-}
-
 record! {
-    /// One pair.
+    /// What one judge said of one pair.
     pub struct PairRow {
+        pub judge: String,
         pub id: String,
-        /// The system preferred when A was shown first: a, b, tie.
-        pub a_first: Option<String>,
-        pub b_first: Option<String>,
-        /// Of A: win, loss, tie, inconsistent, failed.
+        /// The verdicts when the first file's response was shown first, and when it was shown second: `A` (the first file's),
+        /// `B`, `tie`, `unreadable`, `unjudged`.
+        pub ab: String,
+        pub ba: String,
+        /// `A`, `B`, `tie`, `inconsistent`, `unreadable`, `unjudged`.
         pub outcome: String,
     }
 }
 
-/// The win rate of A, with Wilson's interval, and what it is made of: wins, losses, ties (inconsistent pairs among them), pairs whose
-/// two orders disagree, pairs in which the text shown first (or second) won both times, pairs that lack a verdict.
-/// `documents` has the columns of [`PairRow`].
+/// Win rates: `documents` has the columns of [`PairRow`], `summary` those of [`WinRateRow`], a row a judge.
 ///
 /// # Errors
-/// No pair with two verdicts.
-pub fn win_rate(pairs: &[JudgedPair], options: &Options) -> Result<Scores> {
-    let judgments: Vec<Judgment> = pairs.iter().map(|pair| pair.judgment).collect();
-    let found = metrics::win_rate(&judgments, options.resampling.confidence)?;
-    let all = pairs.len();
-    let summary = [
-        SummaryRow::new("win_rate", found.rate, all - found.failed),
-        SummaryRow::count("wins", found.wins, all),
-        SummaryRow::count("losses", found.losses, all),
-        SummaryRow::count("ties", found.ties, all),
-        SummaryRow::count("inconsistent", found.inconsistent, all),
-        SummaryRow::count("first_place", found.first_place, all),
-        SummaryRow::count("second_place", found.second_place, all),
-        SummaryRow::count("failed", found.failed, all),
-    ];
-    let name = |verdict: Option<Verdict>| {
-        verdict.map(|verdict| match verdict {
-            Verdict::A => "a".to_owned(),
-            Verdict::B => "b".to_owned(),
-            Verdict::Tie => "tie".to_owned(),
-        })
-    };
-    let row = |pair: &JudgedPair| PairRow {
-        id: pair.id.clone(),
-        a_first: name(pair.judgment.a_first),
-        b_first: name(pair.judgment.b_first),
-        outcome: pair.judgment.outcome().to_string(),
-    };
-    let rows: Vec<PairRow> = pairs.iter().map(row).collect();
-    Ok(Scores { documents: PairRow::frame(&rows)?, summary: SummaryRow::frame(&summary)? })
+/// Those of [`judgments_of_rows`]; a confidence that is not strictly between 0 and 1.
+pub fn win_rate(rows: &[JudgmentRow], options: &Options) -> Result<Scores> {
+    let judges = judgments_of_rows(rows)?;
+    let (mut pairs, mut summary) = (Vec::new(), Vec::new());
+    for (judge, judgments) in &judges {
+        pairs.extend(judgments.iter().map(|judgment| PairRow {
+            judge: judge.clone(),
+            id: judgment.id.clone(),
+            ab: judgment.ab.verdict.name().into(),
+            ba: judgment.ba.verdict.name().into(),
+            outcome: judgment.outcome().name().into(),
+        }));
+        summary.push(judge::win_rate(judge, judgments, options.resampling.confidence)?);
+    }
+    Ok(Scores { documents: PairRow::frame(&pairs)?, summary: WinRateRow::frame(&summary)? })
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use anyhow::{Result, ensure};
 
 use super::{Judgment, Ratings, Verdict};
-use crate::metrics::wilson_interval;
+use crate::metrics::{KappaWeights, cohen_kappa, fleiss_kappa, pearson, wilson_interval};
 use crate::record::record;
 
 record! {
@@ -46,11 +46,11 @@ pub fn agreements_of_raters(ratings: &Ratings) -> Result<(Vec<AgreementRow>, Opt
             }
         }
     }
-    let counts: Vec<[usize; 3]> = (0..ratings.ids.len())
+    let counts: Vec<Vec<usize>> = (0..ratings.ids.len())
         .filter_map(|pair| ratings.verdicts.iter().map(|rater| rater[pair]).collect::<Option<Vec<Verdict>>>())
-        .map(|verdicts| CATEGORIES.map(|wanted| verdicts.iter().filter(|&&verdict| verdict == wanted).count()))
+        .map(|verdicts| CATEGORIES.map(|wanted| verdicts.iter().filter(|&&verdict| verdict == wanted).count()).to_vec())
         .collect();
-    Ok((rows, fleiss_kappa(&counts)))
+    Ok((rows, fleiss_kappa(&counts).ok()))
 }
 
 /// A judge beside the majority of people, on the pairs that both have a verdict on. An inconsistent pair is a tie.
@@ -92,72 +92,22 @@ fn row(first: &str, second: &str, verdicts: &[(Verdict, Verdict)], values: &[(f6
         agreement: agreement.mean,
         low: agreement.low,
         high: agreement.high,
-        kappa: cohen_kappa(verdicts),
+        kappa: kappa(verdicts),
         correlation: correlation(values),
     })
 }
 
-/// Cohen 1960, Educational and Psychological Measurement 20, 37-46.
-fn cohen_kappa(verdicts: &[(Verdict, Verdict)]) -> Option<f64> {
-    let n = verdicts.len() as f64;
-    let share = |is: &dyn Fn(&(Verdict, Verdict)) -> bool| verdicts.iter().filter(|both| is(both)).count() as f64 / n;
-    let observed = share(&|(a, b)| a == b);
-    let expected: f64 = CATEGORIES.iter().map(|c| share(&|(a, _)| a == c) * share(&|(_, b)| b == c)).sum();
-    (expected < 1.0).then(|| (observed - expected) / (1.0 - expected))
+/// None where both always say the same one thing.
+fn kappa(verdicts: &[(Verdict, Verdict)]) -> Option<f64> {
+    let category = |verdict: Verdict| CATEGORIES.iter().position(|c| *c == verdict);
+    let pairs: Vec<(usize, usize)> =
+        verdicts.iter().filter_map(|(a, b)| Some((category(*a)?, category(*b)?))).collect();
+    let (a, b): (Vec<usize>, Vec<usize>) = pairs.into_iter().unzip();
+    cohen_kappa(&a, &b, KappaWeights::Nominal, 0.95).ok().map(|kappa| kappa.mean)
 }
 
-/// Fleiss 1971, Psychological Bulletin 76, 378-382, of how many raters chose each category, pair by pair.
-fn fleiss_kappa(counts: &[[usize; 3]]) -> Option<f64> {
-    let raters = counts.first()?.iter().sum::<usize>() as f64;
-    let pairs = counts.len() as f64;
-    let squares = |counts: &[usize; 3]| counts.iter().map(|&count| (count * count) as f64).sum::<f64>();
-    let observed = counts.iter().map(|pair| (squares(pair) - raters) / (raters * (raters - 1.0))).sum::<f64>() / pairs;
-    let share = |c: usize| counts.iter().map(|pair| pair[c] as f64).sum::<f64>() / (pairs * raters);
-    let expected: f64 = (0..3).map(|c| share(c).powi(2)).sum();
-    (expected < 1.0).then(|| (observed - expected) / (1.0 - expected))
-}
-
+/// None where one of them never varies, or there are too few.
 fn correlation(values: &[(f64, f64)]) -> Option<f64> {
-    let n = values.len() as f64;
-    let (x, y) = (values.iter().map(|v| v.0).sum::<f64>() / n, values.iter().map(|v| v.1).sum::<f64>() / n);
-    let sum = |f: &dyn Fn(f64, f64) -> f64| values.iter().map(|v| f(v.0 - x, v.1 - y)).sum::<f64>();
-    let scale = (sum(&|a, _| a * a) * sum(&|_, b| b * b)).sqrt();
-    (scale > 0.0).then(|| sum(&|a, b| a * b) / scale)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use Verdict::{A, B, Tie};
-
-    /// Two raters and fifty proposals, as in textbooks: both A 20, both B 15, A/B 5, B/A 10: observed 0.7, expected 0.5.
-    #[test]
-    fn cohen() {
-        let mut verdicts = vec![(A, A); 20];
-        verdicts.extend(vec![(B, B); 15]);
-        verdicts.extend(vec![(A, B); 5]);
-        verdicts.extend(vec![(B, A); 10]);
-        assert!((cohen_kappa(&verdicts).unwrap() - 0.4).abs() < 1e-15);
-        assert_eq!(cohen_kappa(&[(A, A), (B, B), (Tie, Tie)]), Some(1.0));
-        assert_eq!(cohen_kappa(&[(A, A), (A, A)]), None);
-    }
-
-    /// Four pairs, three raters, by hand: shares 6/12, 4/12, 2/12; agreement on pairs 1, 1/3, 1, 0.
-    #[test]
-    fn fleiss() {
-        let counts = [[3, 0, 0], [2, 0, 1], [0, 3, 0], [1, 1, 1]];
-        let expected = (36.0 + 16.0 + 4.0) / 144.0;
-        let observed = (1.0 + 1.0 / 3.0 + 1.0) / 4.0;
-        assert!((fleiss_kappa(&counts).unwrap() - (observed - expected) / (1.0 - expected)).abs() < 1e-15);
-        assert_eq!(fleiss_kappa(&[[3, 0, 0], [3, 0, 0]]), None);
-        assert_eq!(fleiss_kappa(&[]), None);
-    }
-
-    #[test]
-    fn pearson() {
-        assert!((correlation(&[(0.0, 0.1), (0.5, 0.6), (1.0, 1.1)]).unwrap() - 1.0).abs() < 1e-15);
-        // Sums of squares 2 and 6, of products 3.
-        assert!((correlation(&[(0.0, 0.0), (1.0, 3.0), (2.0, 3.0)]).unwrap() - 3.0 / 12f64.sqrt()).abs() < 1e-15);
-        assert_eq!(correlation(&[(1.0, 0.0), (1.0, 1.0)]), None);
-    }
+    let (x, y): (Vec<f64>, Vec<f64>) = values.iter().copied().unzip();
+    pearson(&x, &y, 0.95).ok().map(|correlation| correlation.interval.mean)
 }

@@ -6,7 +6,6 @@
 
 mod agreement;
 mod chat;
-pub mod command;
 mod difference;
 mod files;
 mod pair;

@@ -194,6 +194,18 @@ impl Judgment {
 }
 
 impl Outcome {
+    /// As tables have it: `A`, `B`, `tie`, `inconsistent`, `unreadable`, `unjudged`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Outcome::A => "A",
+            Outcome::B => "B",
+            Outcome::Tie => "tie",
+            Outcome::Inconsistent => "inconsistent",
+            Outcome::Unreadable => "unreadable",
+            Outcome::Unjudged => "unjudged",
+        }
+    }
+
     /// What the pair adds to the wins of `a`: 1, 0, 1/2 for a tie or an inconsistent pair, none where there is no verdict.
     pub fn value(self) -> Option<f64> {
         match self {

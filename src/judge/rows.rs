@@ -34,12 +34,15 @@ record! {
         pub wins: i64,
         pub ties: i64,
         pub losses: i64,
-        /// Pairs with two verdicts that are not the same.
+        /// Pairs with two verdicts that are not the same; of these, those in which the response that was shown first won both
+        /// times, and those in which the other one did.
         pub inconsistent: i64,
+        pub first_place: i64,
+        pub second_place: i64,
         /// Pairs that have no verdict in at least one order; they are not part of the rate.
         pub unreadable: i64,
         pub unjudged: i64,
-        /// (wins + (ties + inconsistent)/2) over the pairs with a verdict, and Wilson's interval of 95 %, which takes pairs
+        /// (wins + (ties + inconsistent)/2) over the pairs with a verdict, and Wilson's interval, which takes pairs
         /// for independent and a tie for half a win: with many ties it is too wide. Null where no pair has a verdict.
         pub win_rate: Option<f64>,
         pub low: Option<f64>,
@@ -126,15 +129,16 @@ pub fn judgments_of_rows(rows: &[JudgmentRow]) -> Result<Vec<(String, Vec<Judgme
 /// How often `a` wins by one judge.
 ///
 /// # Errors
-/// No pairs.
-pub fn win_rate(judge: &str, judgments: &[Judgment]) -> Result<WinRateRow> {
+/// No pairs; a confidence that is not strictly between 0 and 1.
+pub fn win_rate(judge: &str, judgments: &[Judgment], confidence: f64) -> Result<WinRateRow> {
     ensure!(!judgments.is_empty(), "there are no pairs");
     let outcomes: Vec<Outcome> = judgments.iter().map(Judgment::outcome).collect();
     let count = |wanted: Outcome| outcomes.iter().filter(|&&outcome| outcome == wanted).count() as i64;
+    let both = |ab, ba| judgments.iter().filter(|j| (j.ab.verdict, j.ba.verdict) == (ab, ba)).count() as i64;
     let values: Vec<f64> = outcomes.iter().filter_map(|outcome| outcome.value()).collect();
     let interval = match values.len() {
         0 => None,
-        judged => Some(wilson_interval(values.iter().sum(), judged, 0.95)?),
+        judged => Some(wilson_interval(values.iter().sum(), judged, confidence)?),
     };
     Ok(WinRateRow {
         judge: judge.into(),
@@ -143,6 +147,8 @@ pub fn win_rate(judge: &str, judgments: &[Judgment]) -> Result<WinRateRow> {
         ties: count(Outcome::Tie),
         losses: count(Outcome::B),
         inconsistent: count(Outcome::Inconsistent),
+        first_place: both(Verdict::A, Verdict::B),
+        second_place: both(Verdict::B, Verdict::A),
         unreadable: count(Outcome::Unreadable),
         unjudged: count(Outcome::Unjudged),
         win_rate: interval.map(|interval| interval.mean),

@@ -14,7 +14,6 @@ mod resample;
 mod rouge;
 mod statistics;
 mod white_space;
-mod win_rate;
 
 pub use answer::{AnswerScore, answer_score, normalize_answer};
 pub use bertscore::{Baseline, BertScore, BertScorer, TokenWeights};
@@ -28,4 +27,3 @@ pub use proportion::{wilson_interval, wilson_interval_of_population};
 pub use resample::Resampling;
 pub use rouge::{Rouge, RougeKind, RougeScore, porter_stem};
 pub use statistics::*;
-pub use win_rate::{Judgment, Outcome, Verdict, WinRate, win_rate};

@@ -101,7 +101,7 @@ fn a_hostile_server_costs_time_and_nothing_else() {
     assert_eq!(texts.iter().filter(|text| text.contains("As a language model")).count(), unreadable);
     assert!((15..50).contains(&unreadable), "{unreadable} of 300");
 
-    let row = win_rate("chat", &judgments).unwrap();
+    let row = win_rate("chat", &judgments, 0.95).unwrap();
     assert_eq!((row.pairs, row.unjudged), (150, 0));
     assert_eq!(row.wins + row.ties + row.losses + row.inconsistent + row.unreadable, 150);
     let count = |wanted| judgments.iter().filter(|judgment| judgment.outcome() == wanted).count() as i64;
@@ -165,7 +165,7 @@ fn a_question_that_stands_there_twice_is_asked_once() {
     );
     // A judge that likes what stands first is inconsistent, and that is no win.
     let biased = Server::start(|_| Behaviour::Say("[[A]]".into()));
-    let row = win_rate("first", &judged(quick(&biased), cache.path(), &twice).0.unwrap()).unwrap();
+    let row = win_rate("first", &judged(quick(&biased), cache.path(), &twice).0.unwrap(), 0.95).unwrap();
     assert_eq!((row.inconsistent, row.ties, row.wins, row.win_rate), (3, 1, 0, Some(0.5)));
 }
 
@@ -198,7 +198,7 @@ fn the_cost_limit_stops_before_it_is_exceeded() {
     let (_, judge) = judged(config(0.05), cache.path(), &pairs);
     assert_eq!((judge.spent().cached as usize, server.requests()), (asked, asked));
     let (result, judge) = judged(config(1.0), cache.path(), &pairs);
-    assert_eq!((win_rate("chat", &result.unwrap()).unwrap().unjudged, server.requests()), (0, 100));
+    assert_eq!((win_rate("chat", &result.unwrap(), 0.95).unwrap().unjudged, server.requests()), (0, 100));
     assert!((judge.spent().cost - 0.13).abs() < 1e-9);
 
     // Nothing at all can be asked for nothing.

@@ -132,7 +132,7 @@ fn judgments_survive_their_file() {
     assert!(refused([&rows[..], &rows[..1]].concat()).contains("twice"));
     assert!(refused(vec![JudgmentRow { verdict: "maybe".into(), ..rows[0].clone() }]).contains("maybe"));
     assert!(refused(vec![JudgmentRow { order: "A".into(), ..rows[0].clone() }]).contains("AB or BA"));
-    assert!(win_rate("x", &[]).is_err());
+    assert!(win_rate("x", &[], 0.95).is_err());
 }
 
 #[test]

@@ -42,7 +42,7 @@ impl Task for Two {
         Prompt { split, index, family: "two", text: String::new(), tokens: PROMPT.to_vec() }
     }
 
-    fn rewards(&self, responses: &[(&Prompt, &[u32])]) -> Result<Vec<f64>> {
+    fn rewards(&self, responses: &[(&Prompt, &[u32])]) -> anyhow::Result<Vec<f64>> {
         Ok(responses.iter().map(|(_, response)| reward_of(response)).collect())
     }
 }

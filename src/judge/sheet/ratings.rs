@@ -106,8 +106,8 @@ impl Ratings {
         };
         let raters = self.raters.iter().zip(&self.verdicts);
         let mut rows =
-            raters.map(|(rater, verdicts)| win_rate(rater, &one_order(verdicts))).collect::<Result<Vec<_>>>()?;
-        rows.push(win_rate("majority of people", &one_order(&self.majority()))?);
+            raters.map(|(rater, verdicts)| win_rate(rater, &one_order(verdicts), 0.95)).collect::<Result<Vec<_>>>()?;
+        rows.push(win_rate("majority of people", &one_order(&self.majority()), 0.95)?);
         Ok(rows)
     }
 }

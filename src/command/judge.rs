@@ -6,14 +6,14 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::{Args, Subcommand, ValueEnum};
 use tokenizers::Tokenizer;
 
-use super::{
+use qstar::judge::{
     AgreementRow, ChatConfig, ChatJudge, EstimateRow, Judge, Judgment, Pair, Ratings, RewardJudge, Rule, Selection,
     Sheet, WinRateRow, agreement_with_people, agreements_of_raters, disagreement, estimate_win_rate, judge_pairs,
     judgment_rows, judgments_of_rows, read_judgments, read_pairs, select, select_uniformly, text_distance, win_rate,
     write_judgments,
 };
-use crate::models::{Head, Source, load_reward_model};
-use crate::progress::Progress;
+use qstar::models::{Head, Source, load_reward_model};
+use qstar::progress::Progress;
 
 /// Compare two models' responses by rules, reward models and language models, or ask people
 ///
@@ -191,7 +191,7 @@ fn judge(how: &Judging) -> Result<()> {
     if let Some(output) = &how.output {
         write_judgments(output, &rows)?;
     }
-    let table = done.iter().map(|(name, judgments)| win_rate(name, judgments)).collect::<Result<Vec<_>>>()?;
+    let table = done.iter().map(|(name, judgments)| win_rate(name, judgments, 0.95)).collect::<Result<Vec<_>>>()?;
     table.iter().for_each(tell);
     if let Some(selection) = &selection {
         let estimates = done[cheap_count..].iter();
