@@ -204,7 +204,7 @@ fn the_cost_limit_stops_before_it_is_exceeded() {
     // Nothing at all can be asked for nothing.
     let none = tempfile::tempdir().unwrap();
     let (result, _) = judged(config(0.0), none.path(), &pairs);
-    assert_eq!((win_rate("chat", &result.unwrap()).unwrap().unjudged, server.requests()), (50, 100));
+    assert_eq!((win_rate("chat", &result.unwrap(), 0.95).unwrap().unjudged, server.requests()), (50, 100));
 }
 
 /// Requests that vanish may have been billed: they count against the limit as the most that they can cost.
@@ -214,7 +214,7 @@ fn vanished_requests_count_against_the_limit() {
     let cache = tempfile::tempdir().unwrap();
     let config = ChatConfig { cost_limit: Some(0.05), max_tokens: 20, ..quick(&server) };
     let (result, judge) = judged(config, cache.path(), &pairs(20));
-    assert_eq!(win_rate("chat", &result.unwrap()).unwrap().unjudged, 20);
+    assert_eq!(win_rate("chat", &result.unwrap(), 0.95).unwrap().unjudged, 20);
     let spent = judge.spent();
     assert!(spent.cost == 0.0 && spent.unconfirmed > 0.02 && spent.unconfirmed <= 0.05, "{spent:?}");
 }
@@ -302,7 +302,7 @@ fn a_question_that_is_refused_does_not_stop_the_others() {
     });
     let cache = tempfile::tempdir().unwrap();
     let judgments = judged(ChatConfig { at_once: 1, ..quick(&server) }, cache.path(), &pairs(20)).0.unwrap();
-    let row = win_rate("chat", &judgments).unwrap();
+    let row = win_rate("chat", &judgments, 0.95).unwrap();
     assert_eq!((row.unjudged, server.requests()), (1, 40), "a refused question is asked once");
     assert_eq!(judgments[3].ab.note.as_deref(), Some("HTTP 400: too long"));
 }
