@@ -156,8 +156,8 @@ fn what_is_wrong_is_named() {
     assert!(case.error("rouge", &["--kind", "rouge0"]).contains("rouge1 to rouge9"));
     assert!(case.error("rouge", &["--threads", "0"]).contains("at least one thread"));
     assert!(case.error("rouge", &["--confidence", "95"]).contains("strictly between 0 and 1"));
-    assert!(case.error("win-rate", &[]).contains("there is no field \"a_first\""));
-    let case = Case::new(r#"{"a_first": "A wins", "b_first": "b"}"#);
+    assert!(case.error("win-rate", &[]).contains("missing field `judge`"));
+    let case = Case::new(r#"{"judge": "j", "id": "1", "order": "AB", "verdict": "A wins"}"#);
     let error = case.error("win-rate", &[]);
-    assert!(error.contains("line 1: field \"a_first\": unknown verdict \"A wins\"; there are a, b, tie"), "{error}");
+    assert!(error.contains("in.jsonl: judge \"j\", pair \"1\": \"A wins\" is no verdict"), "{error}");
 }

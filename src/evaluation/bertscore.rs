@@ -25,10 +25,10 @@ pub fn bertscore(
     let ids: Vec<&str> = documents.iter().map(|document| &document.id[..]).collect();
     let mut columns = vec![Column::new("id".into(), ids)];
     let mut rows = Vec::new();
-    let parts: [(&str, fn(&BertScore) -> Option<f64>); 3] =
-        [("precision", |s| s.precision), ("recall", |s| s.recall), ("f1", |s| Some(s.f1))];
-    for (name, part) in parts {
-        let values: Vec<Option<f64>> = scores.iter().map(part).collect();
+    let column = |part: fn(&BertScore) -> Option<f64>| -> Vec<Option<f64>> { scores.iter().map(part).collect() };
+    let parts =
+        [("precision", column(|s| s.precision)), ("recall", column(|s| s.recall)), ("f1", column(|s| Some(s.f1)))];
+    for (name, values) in parts {
         let there: Vec<f64> = values.iter().flatten().copied().collect();
         let count = there.len();
         if count > 0 {

@@ -59,7 +59,7 @@ fn a_policy_from_scratch_is_trained_on_dialogues() {
     };
     let read = Method { source: ResponseSource::Demonstrations, ..SFT };
     for method in [QSTAR, read, DPO] {
-        let spec = RunSpec::new(&*world.task, method.clone(), 1, config.clone(), &world.models).unwrap();
+        let spec = RunSpec::new(&*world.task, method.clone(), 1, config, &world.models).unwrap();
         let run = Run::new(&path("runs"), spec).unwrap();
         run.train(&*world.task, &world.models, &Progress::new("run", 2)).unwrap();
         let rows = record::evaluations(&run.folder).unwrap();
