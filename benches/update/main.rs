@@ -61,9 +61,12 @@ impl Task for Letters {
     }
 
     /// The share of the letter e.
-    fn reward(&self, _: &Prompt, response: &[u32]) -> f64 {
-        let text = self.tokenizer.decode(response, true).unwrap_or_default();
-        text.matches('e').count() as f64 / text.chars().count().max(1) as f64
+    fn rewards(&self, responses: &[(&Prompt, &[u32])]) -> anyhow::Result<Vec<f64>> {
+        let reward = |(_, response): &(&Prompt, &[u32])| {
+            let text = self.tokenizer.decode(response, true).unwrap_or_default();
+            text.matches('e').count() as f64 / text.chars().count().max(1) as f64
+        };
+        Ok(responses.iter().map(reward).collect())
     }
 }
 
