@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 /// The rooms between a seed and a number.
-const DECIDING: [&str; 16] = [
+const DECIDING: [&str; 18] = [
     "Cargo.lock",
+    "src/experiment/text_world.rs",
     "src/method",
     "src/metrics",
     "src/mixture",
@@ -17,6 +18,7 @@ const DECIDING: [&str; 16] = [
     "src/ranks",
     "src/record/frame.rs",
     "src/record/rows.rs",
+    "src/reward",
     "src/rollout",
     "src/sandbox",
     "src/seed.rs",

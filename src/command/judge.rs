@@ -2,9 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Subcommand, ValueEnum};
-use tokenizers::Tokenizer;
 
 use qstar::judge::{
     AgreementRow, ChatConfig, ChatJudge, EstimateRow, Judge, Judgment, Pair, Ratings, RewardJudge, Rule, Selection,
@@ -12,8 +11,9 @@ use qstar::judge::{
     judgment_rows, judgments_of_rows, read_judgments, read_pairs, select, select_uniformly, text_distance, win_rate,
     write_judgments,
 };
-use qstar::models::{Head, Source, load_reward_model};
+use qstar::models::Source;
 use qstar::progress::Progress;
+use qstar::reward::TextReward;
 
 /// Compare two models' responses by rules, reward models and language models, or ask people
 ///
@@ -209,11 +209,8 @@ impl Judging {
             None if name == "shorter" => Ok(Loaded::Cheap(Box::new(Rule::shorter()))),
             None if name == "reference" => Ok(Loaded::Cheap(Box::new(Rule::reference()))),
             Some(("reward", source)) => {
-                let parsed = Source::parse(source)?;
-                let model = load_reward_model(&parsed, Head::Stored)?;
-                let file = parsed.file("tokenizer.json")?;
-                let tokenizer = Tokenizer::from_file(&file).map_err(|e| anyhow!("{}: {e}", file.display()))?;
-                Ok(Loaded::Cheap(Box::new(RewardJudge::of_model(name, self.tie_within, model, tokenizer)?)))
+                let reward = TextReward::read(&Source::parse(source)?)?;
+                Ok(Loaded::Cheap(Box::new(RewardJudge::of_model(name, self.tie_within, reward)?)))
             }
             Some(("chat", file)) => {
                 let config = ChatConfig::load(Path::new(file))?;

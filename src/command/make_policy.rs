@@ -37,7 +37,7 @@ pub struct MakePolicy {
 pub fn make_policy(project: &Project, how: MakePolicy) -> Result<()> {
     let preset = preset(&project.root().join("data"), how.preset.as_deref())?;
     let sources = preset.text.map(|text| text.data).unwrap_or_default();
-    let pools = text_data(&how.task, &sources)?.pools;
+    let pools = text_data(project.root(), &how.task, &sources)?.pools;
     pools.notes.iter().for_each(|note| println!("{}: {note}", how.task));
     let mut sizes = Scratch { width: how.width, layers: how.layers, ..Scratch::default() };
     sizes.training.steps = how.steps;

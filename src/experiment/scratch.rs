@@ -76,7 +76,8 @@ impl Scratch {
     /// # Errors
     /// Sizes that are no model's, too few texts for one block, a folder that cannot be written.
     pub fn make(&self, pools: &Pools, folder: &Path) -> Result<MadePolicy> {
-        ensure!(self.block <= self.positions, "a block of {} does not fit {} positions", self.block, self.positions);
+        let fits = (2..=self.positions).contains(&self.block);
+        ensure!(fits, "a block of {} tokens: it has from 2 to the model's {} positions", self.block, self.positions);
         let (train, held_out) = (texts(&pools.train), texts(&pools.validation));
         let tokenizer = self.tokenizer(&train)?;
         let encode = |text: &String| -> Result<Vec<u32>> {
@@ -132,7 +133,9 @@ impl Scratch {
             .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
             .build();
         tokenizer.train(&mut trainer, texts.iter()).map_err(|e| anyhow!("the tokenizer: {e}"))?;
-        Ok(tokenizer.into())
+        let mut tokenizer: Tokenizer = tokenizer.into();
+        tokenizer.set_encode_special_tokens(true);
+        Ok(tokenizer)
     }
 
     fn config(&self, vocabulary: usize) -> Config {

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use super::World;
 use super::cache::{damaged, kept};
@@ -27,7 +27,7 @@ pub struct LearnedReward {
 /// Pairs of prompts of the test split that a learned reward is measured on.
 pub const HELD_OUT_PAIRS: u64 = 1_000;
 
-/// The training of a learned reward. Every pair is seen once.
+/// The training of a learned reward. Where the task has so many pairs, every one is seen once.
 const REWARD: BradleyTerry =
     BradleyTerry { steps: 400, batch: 32, microbatch: 32, learning_rate: 5e-4, warmup_steps: 20, seed: 0 };
 
@@ -64,16 +64,18 @@ impl World {
     }
 }
 
-/// A pair for each of `count` prompts.
+/// A pair for each of `count` prompts, or of all there are; prompts without one are passed over.
 fn preferences(task: &dyn Task, model: &RewardModel, split: Split, first: u64, count: u64) -> Result<Preferences> {
+    let count = task.size(split).map_or(count, |size| size.min(count));
     let pair = |i: u64| {
         let prompt = task.prompt(split, first + i);
-        let pair =
-            task.preference(&prompt, 0).with_context(|| format!("the task {} has no preferences", task.name()))?;
+        let pair = task.preference(&prompt, 0)?;
         let whole = |response: Vec<u32>| [&prompt.tokens[..], &response].concat();
-        Ok(Preference::new(whole(pair.chosen), whole(pair.rejected)).keep_end(&model.network))
+        Some(Preference::new(whole(pair.chosen), whole(pair.rejected)).keep_end(&model.network))
     };
-    Preferences::new((0..count).map(pair).collect::<Result<_>>()?)
+    let pairs: Vec<Preference> = (0..count).filter_map(pair).collect();
+    ensure!(!pairs.is_empty(), "the task {} has no preferences", task.name());
+    Preferences::new(pairs)
 }
 
 record! {

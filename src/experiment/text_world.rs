@@ -14,6 +14,7 @@ use crate::models::{LanguageModel, LoraConfig, Source, Vocabulary, load_folder, 
 use crate::reward::TextReward;
 use crate::sandbox::Sandbox;
 use crate::tasks::code::{self, CodeSources};
+use crate::tasks::data::hh_rlhf::Part;
 use crate::tasks::data::{apps, hh_rlhf, humaneval, mbpp, nq_open, tldr};
 use crate::tasks::dialogue::Dialogues;
 use crate::tasks::text::{Example, Limits, Rewards, TextData, TextTask};
@@ -48,7 +49,7 @@ pub struct TextModels {
 
 /// The expert of a task of real texts.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "a model's name, or a table of steps, batch, learning_rate and warmup_steps")]
 pub enum TextExpert {
     /// A model with the policy's tokenizer.
     Model(String),
@@ -70,6 +71,11 @@ pub enum Precision {
 #[serde(deny_unknown_fields)]
 pub struct TextSources {
     pub dialogue: Option<String>,
+    /// The parts of HH-RLHF that the dialogues are of, if not `helpful-base` and `harmless-base`.
+    pub parts: Option<Vec<Part>>,
+    /// The first turns of the red-team attempts as further prompts to train on.
+    #[serde(default)]
+    pub red_team: bool,
     pub summary: Option<String>,
     pub questions: Option<String>,
     pub humaneval: Option<String>,
@@ -88,26 +94,29 @@ impl World {
     /// # Errors
     /// An unknown name; data or a model that are not there or not what they should be; models with different tokenizers.
     pub fn text(data: &Path, name: &str, models: &TextModels, sources: &TextSources) -> Result<Self> {
-        let policy = Source::parse(&models.policy)?;
+        let root = data.parent().unwrap_or(data);
+        let policy = found(root, &models.policy, Source::parse)?;
         let vocabulary = Vocabulary::read(&policy)?;
         let limits = Limits { prompt_tokens: models.prompt_tokens, response_tokens: models.response_tokens };
-        let task = TextTask::new(rewarded(name, models, sources)?, vocabulary.clone(), limits)?;
+        let task = TextTask::new(rewarded(root, name, models, sources)?, vocabulary.clone(), limits)?;
         for note in task.notes() {
             println!("{name}: {note}");
         }
-        let load = |source: &Source| load_model(source)?.without_padding(vocabulary.size());
+        let load = |source: &Source| -> Result<LanguageModel> {
+            let model = load_model(source)?.without_padding(vocabulary.size())?;
+            let positions = model.config.max_positions();
+            ensure!(
+                limits.prompt_tokens + limits.response_tokens <= positions,
+                "{source} has {positions} positions: a prompt of {} tokens and a response of {} do not fit",
+                limits.prompt_tokens,
+                limits.response_tokens
+            );
+            Ok(model)
+        };
         let initial = load(&policy)?;
-        let positions = limits.prompt_tokens + limits.response_tokens;
-        ensure!(
-            positions <= initial.config.max_positions(),
-            "{policy} has {} positions: a prompt of {} tokens and a response of {} do not fit",
-            initial.config.max_positions(),
-            limits.prompt_tokens,
-            limits.response_tokens
-        );
         let expert = match &models.expert {
             TextExpert::Model(model) => {
-                let source = Source::parse(model)?;
+                let source = found(root, model, Source::parse)?;
                 let other = Vocabulary::read(&source)?;
                 ensure!(
                     other.tokenizer.get_vocab(true) == vocabulary.tokenizer.get_vocab(true),
@@ -115,7 +124,7 @@ impl World {
                 );
                 load(&source)?
             }
-            TextExpert::Trained(training) => trained_expert(data, &task, &initial, training)?,
+            TextExpert::Trained(training) => trained_expert(data, &task, &initial, training, models.recompute)?,
         };
         let expert = models.place(expert)?;
         let mut initial = models.place(initial)?;
@@ -141,17 +150,22 @@ impl TextModels {
     }
 }
 
-/// The examples of a task of real texts, and its rewards, if they are not learned.
+/// The examples of a task of real texts, and its rewards, if they are not learned. Folders are looked for in `root`, the
+/// checkout.
 ///
 /// # Errors
 /// An unknown name; data that are not there or not what they should be; for code a system that does not allow the sandbox.
-pub fn text_data(name: &str, sources: &TextSources) -> Result<TextData> {
+pub fn text_data(root: &Path, name: &str, sources: &TextSources) -> Result<TextData> {
     let source = |own: &Option<String>, hub: &str| match own {
-        Some(name) => Source::parse_dataset(name),
+        Some(name) => found(root, name, Source::parse_dataset),
         None => Ok(Source::dataset(hub)),
     };
     match name {
-        "dialogue" => Dialogues::default().read(&source(&sources.dialogue, hh_rlhf::REPOSITORY)?),
+        "dialogue" => {
+            let parts = sources.parts.clone().unwrap_or(Dialogues::default().parts);
+            let dialogues = Dialogues { parts, red_team: sources.red_team };
+            dialogues.read(&source(&sources.dialogue, hh_rlhf::REPOSITORY)?)
+        }
         "summary" => summary::read(&source(&sources.summary, tldr::REPOSITORY)?),
         "questions" => questions::read(&source(&sources.questions, nq_open::REPOSITORY)?),
         "translation" => {
@@ -173,42 +187,47 @@ pub fn text_data(name: &str, sources: &TextSources) -> Result<TextData> {
     }
 }
 
+/// A folder of the checkout, else what `parse` makes of the name.
+fn found(root: &Path, name: &str, parse: impl Fn(&str) -> Result<Source>) -> Result<Source> {
+    let folder = root.join(name);
+    if folder.is_dir() { Ok(Source::Folder(folder)) } else { parse(name) }
+}
+
 /// The same with the preset's reward model, where the reward is learned.
-fn rewarded(name: &str, models: &TextModels, sources: &TextSources) -> Result<TextData> {
-    let data = text_data(name, sources)?;
+fn rewarded(root: &Path, name: &str, models: &TextModels, sources: &TextSources) -> Result<TextData> {
+    let data = text_data(root, name, sources)?;
     if data.rewards.is_some() {
         return Ok(data);
     }
     let reward = models.reward.as_ref();
     let reward =
         reward.with_context(|| format!("the reward of {name} is learned: the preset names no reward model"))?;
-    let reward = TextReward::read(&Source::parse(reward)?)?;
-    Ok(TextData { rewarded_by: reward.model.params.digest()?, rewards: Some(preferred_over_chosen(reward)), ..data })
+    let reward = TextReward::read(&found(root, reward, Source::parse)?)?;
+    let rewarded_by = format!("preferred over chosen, {}", reward.identity()?);
+    Ok(TextData { rewarded_by, rewards: Some(preferred_over_chosen(reward)), ..data })
 }
 
 /// The probability that the reward model (Bradley-Terry) prefers a text over the example's chosen answer: its win rate
 /// against the data. For a prompt without an answer, σ of the score itself.
 fn preferred_over_chosen(reward: TextReward) -> Rewards {
-    let known: Mutex<HashMap<(&'static str, usize), f64>> = Mutex::default();
+    let known: Mutex<HashMap<String, f64>> = Mutex::default();
     Box::new(move |texts| {
         let whole = |example: &Example, text: &str| [&example.prompt.text(), text].concat();
         let responses: Vec<String> = texts.iter().map(|(example, text)| whole(example, text)).collect();
         let scores = reward.scores(&responses)?;
-        let mut known = known.lock().expect("no thread panics while it holds the scores");
-        let mut new: Vec<&Example> = texts.iter().map(|(example, _)| *example).collect();
-        new.retain(|example| !known.contains_key(&(example.family, example.record)));
-        new.sort_by_key(|example| (example.family, example.record));
-        new.dedup_by_key(|example| (example.family, example.record));
-        let (answered, bare): (Vec<&Example>, Vec<_>) = new.into_iter().partition(|e| !e.demonstrations.is_empty());
-        let chosen: Vec<String> = answered.iter().map(|example| whole(example, &example.demonstrations[0])).collect();
-        for (example, score) in answered.iter().zip(reward.scores(&chosen)?) {
-            known.insert((example.family, example.record), score);
-        }
-        known.extend(bare.iter().map(|example| ((example.family, example.record), 0.0)));
-        let preferred = |(score, (example, _)): (f64, &(&Example, &str))| {
-            1.0 / (1.0 + (known[&(example.family, example.record)] - score).exp())
+        let chosen: Vec<Option<String>> =
+            texts.iter().map(|(example, _)| Some(whole(example, example.demonstrations.first()?))).collect();
+        let mut known = known.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut new: Vec<String> = chosen.iter().flatten().filter(|text| !known.contains_key(*text)).cloned().collect();
+        new.sort_unstable();
+        new.dedup();
+        let of_new = reward.scores(&new)?;
+        known.extend(new.into_iter().zip(of_new));
+        let preferred = |(score, chosen): (f64, &Option<String>)| {
+            let base = chosen.as_ref().map_or(0.0, |text| known[text]);
+            1.0 / (1.0 + (base - score).exp())
         };
-        Ok(scores.into_iter().zip(texts).map(preferred).collect())
+        Ok(scores.into_iter().zip(&chosen).map(preferred).collect())
     })
 }
 
@@ -218,10 +237,12 @@ fn trained_expert(
     task: &TextTask,
     initial: &LanguageModel,
     training: &Supervised,
+    recompute: bool,
 ) -> Result<LanguageModel> {
     let key = format!("{}{ALGORITHM}{training:?}{}", task.identity(), initial.digest()?);
     let folder = kept(data, &format!("{}-expert", task.name()), &key, |folder| {
-        let expert = initial.copy()?;
+        let mut expert = initial.copy()?;
+        expert.recompute(recompute);
         let label = format!("{}: the expert (once)", task.name());
         // Prompts without a demonstration are passed over.
         let indices: Vec<u64> = (0..task.pools().train.len() as u64)
@@ -230,7 +251,8 @@ fn trained_expert(
         ensure!(!indices.is_empty(), "{}: there are no demonstrations to train an expert on", task.name());
         train_supervised(&expert, training, &label, |i| {
             let prompt = task.prompt(Split::Train, indices[i as usize % indices.len()]);
-            let answer = task.demonstration(&prompt, 0).unwrap_or_default();
+            let answer =
+                task.demonstration(&prompt, 0).expect("an example with a demonstration, which was encoded before");
             (prompt.tokens, answer)
         })?;
         save_folder(&expert, folder)

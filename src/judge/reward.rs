@@ -3,12 +3,11 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use anyhow::{Context, Result, anyhow, ensure};
-use tokenizers::Tokenizer;
+use anyhow::{Context, Result, ensure};
 
 use super::{Answer, Judge, Question, Verdict};
-use crate::models::{Config, RewardModel};
 use crate::progress::Progress;
+use crate::reward::TextReward;
 
 type Score = dyn Fn(&[(&str, &str)]) -> Result<Vec<f64>> + Send + Sync;
 
@@ -36,25 +35,15 @@ impl RewardJudge {
         Ok(Self { name: name.into(), score: Box::new(score), tie_within })
     }
 
-    /// A reward model on texts: an encoder reads prompt and response as its tokenizer's pair, a causal model one after
-    /// the other; what is too long keeps its end. The scale of `tie_within` is the model's.
-    pub fn of_model(
-        name: impl Into<String>,
-        tie_within: f64,
-        model: RewardModel,
-        tokenizer: Tokenizer,
-    ) -> Result<Self> {
-        let encoder = matches!(model.config, Config::DistilBert(_) | Config::DebertaV2(_));
+    /// A reward model, which reads prompt and response one after the other, as it was trained to; what is too long keeps its
+    /// end. The scale of `tie_within` is the model's.
+    ///
+    /// # Errors
+    /// As [`RewardJudge::new`].
+    pub fn of_model(name: impl Into<String>, tie_within: f64, reward: TextReward) -> Result<Self> {
         Self::new(name, tie_within, move |texts| {
-            let sequences = texts.iter().map(|&(prompt, response)| {
-                let encoding = match encoder {
-                    true => tokenizer.encode((prompt, response), true),
-                    false => tokenizer.encode(format!("{prompt}{response}"), true),
-                };
-                let encoding = encoding.map_err(|e| anyhow!("a response cannot be tokenized: {e}"))?;
-                Ok(model.network.keep_end(encoding.get_ids()))
-            });
-            model.scores(&sequences.collect::<Result<Vec<_>>>()?)
+            let whole: Vec<String> = texts.iter().map(|(prompt, response)| [*prompt, *response].concat()).collect();
+            reward.scores(&whole)
         })
     }
 

@@ -74,6 +74,11 @@ impl Adapted {
         self.base.weights(false).with_adapters(adapters)
     }
 
+    /// What beside the weights decides what the adapters do.
+    pub fn identity(&self) -> String {
+        format!("{:?}", self.lora)
+    }
+
     pub fn to_dtype(&self, dtype: DType) -> Result<Self> {
         Ok(Self { base: self.base.copy(dtype)?, ..self.clone() })
     }

@@ -122,12 +122,20 @@ impl LanguageModel {
         Self::build(self.config.clone(), self.params.copy(own)?, adapted)
     }
 
-    /// SHA-256 over all weights, in hexadecimal: the identity of this model.
+    /// SHA-256 over all weights, in hexadecimal, with the adapters' constants and a precision that is not f32: the identity of
+    /// this model.
     pub fn digest(&self) -> Result<String> {
-        match &self.adapted {
-            None => self.params.digest(),
-            Some(adapted) => Ok(format!("{}+{}", adapted.base.digest()?, self.params.digest()?)),
-        }
+        let digest = match &self.adapted {
+            None => self.params.digest()?,
+            Some(adapted) => {
+                format!("{}+{}+{}", adapted.base.digest()?, self.params.digest()?, adapted.identity())
+            }
+        };
+        // Rounded numbers are those of another computation.
+        Ok(match self.network.dtype() {
+            DType::F32 => digest,
+            other => format!("{digest} in {other:?}"),
+        })
     }
 
     /// A copy whose vocabulary ends at `size`: padding behind the tokenizer's last id (NeoX pads to a multiple of 128) has
@@ -135,21 +143,24 @@ impl LanguageModel {
     ///
     /// # Errors
     /// A vocabulary that is smaller; a model with adapters.
-    pub fn without_padding(&self, size: usize) -> Result<Self> {
+    pub fn without_padding(self, size: usize) -> Result<Self> {
         let rows = self.config.vocab_size();
         ensure!(
             size > 0 && size <= rows,
             "the tokenizer has {size} ids, the model {rows}: they do not belong together"
         );
         ensure!(self.adapted.is_none(), "the padding of a vocabulary is cut before a model gets adapters");
+        if size == rows {
+            return Ok(self);
+        }
         let architecture = Architecture::of(self.config.model_type())?;
         let (embedding, head) = (architecture.embedding(), architecture.language_head());
         let cut = |(name, var): (&str, &Var)| {
             let tensor = match name == embedding || Some(name) == head {
-                true => var.narrow(0, 0, size)?.contiguous()?,
+                true => var.narrow(0, 0, size)?.copy()?,
                 false => var.as_tensor().clone(),
             };
-            Ok((name.to_string(), tensor.copy()?))
+            Ok((name.to_string(), tensor))
         };
         let tensors: Vec<_> = self.params.iter().map(cut).collect::<Result<_>>()?;
         Self::from_params(self.config.with_vocab_size(size), Params::from_tensors(tensors)?)

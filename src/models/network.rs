@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 use crate::nn::{
     self, Embedding, Heads, KvCache, LayerNorm, Linear, LinearShape, Mask, RmsNorm, TokenLogProbs, Traced, Weights,
@@ -139,6 +139,11 @@ impl Network {
     /// Where the model lies.
     pub fn device(&self) -> &Device {
         self.tokens.device()
+    }
+
+    /// The precision of the weights, those below adapters included.
+    pub fn dtype(&self) -> DType {
+        self.tokens.dtype()
     }
 
     /// Ids `[B, T]` (u32, padded on the right, on any device) to hidden states `[B, T, C]` after the final norm.

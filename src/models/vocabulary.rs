@@ -28,7 +28,7 @@ enum OneOrMore {
 }
 
 impl Vocabulary {
-    /// `tokenizer.json`, with its truncation and padding switched off, and `eos_token_id` of `generation_config.json` or
+    /// `tokenizer.json`, with its truncation and padding and special tokens in texts switched off, and `eos_token_id` of `generation_config.json` or
     /// else of `config.json`.
     ///
     /// # Errors
@@ -38,6 +38,8 @@ impl Vocabulary {
         let named = |what: String| format!("{}: {what}", path.display());
         let mut tokenizer = Tokenizer::from_file(&path).map_err(|e| anyhow!(named(e.to_string())))?;
         tokenizer.with_padding(None);
+        // A text that spells a special token does not become it: nobody ends a prompt or fools a reward model that way.
+        tokenizer.set_encode_special_tokens(true);
         tokenizer.with_truncation(None).map_err(|e| anyhow!(named(e.to_string())))?;
         let mut end_tokens = Vec::new();
         for name in ["generation_config.json", "config.json"] {

@@ -30,6 +30,11 @@ impl Embedding {
         self.table.value().device()
     }
 
+    /// The precision of the table.
+    pub fn dtype(&self) -> DType {
+        self.table.value().dtype()
+    }
+
     /// The rows `first .. first + count` as a value inside a block. `beside` is any value of that block: wherever a
     /// gradient is asked for of it, the table gets its own.
     pub fn rows(&self, first: usize, count: usize, beside: &Traced) -> Result<Traced> {

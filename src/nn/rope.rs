@@ -72,7 +72,8 @@ struct Turn {
 impl Turn {
     fn apply(&self, x: &Tensor, sign: f64) -> Result<Tensor> {
         let (batch, time) = self.heads.check(x.shape())?;
-        let last = self.starts.iter().max().copied().unwrap_or(0) + time;
+        // The shortest row has as many tokens as any; what lies beyond the table in others is their padding.
+        let last = self.starts.iter().min().copied().unwrap_or(0) + time;
         let pairs = self.rope.pairs;
         if self.starts.len() != batch || last * pairs > self.rope.cos.len() || 2 * pairs > self.heads.dim {
             bail!(
@@ -92,6 +93,7 @@ impl Turn {
 
     fn rows<T: Real>(&self, first: usize, time: usize, x: &[T], y: &mut [T], sign: f64) {
         let (width, pairs) = (self.heads.packed(), self.rope.pairs);
+        let most = (self.rope.cos.len() / pairs.max(1)).saturating_sub(1);
         let turning: Vec<usize> = (0..self.heads.query).map(|h| self.heads.query_at(h)).collect();
         let turning: Vec<usize> = turning.into_iter().chain((0..self.heads.kv).map(|h| self.heads.key_at(h))).collect();
         let (mut cos, mut sin) = (vec![T::ZERO; pairs], vec![T::ZERO; pairs]);
@@ -100,7 +102,7 @@ impl Turn {
             || {
                 for (row, (x, y)) in x.chunks_exact(width).zip(y.chunks_exact_mut(width)).enumerate() {
                     let row = first + row;
-                    let position = self.starts[row / time] + row % time;
+                    let position = (self.starts[row / time] + row % time).min(most);
                     let table = position * pairs..(position + 1) * pairs;
                     for (i, (c, s)) in self.rope.cos[table.clone()].iter().zip(&self.rope.sin[table]).enumerate() {
                         cos[i] = T::of(*c);

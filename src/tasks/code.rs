@@ -97,11 +97,19 @@ struct All {
 impl All {
     fn add<T>(&mut self, records: Records<T>, is_train: bool, kind: impl Fn(T) -> Problem) {
         self.notes.extend(records.left_out());
+        let (file, mut untested) = (records.file.display().to_string(), 0);
         for record in records.values() {
             let problem = kind(record);
+            if let Problem::Apps(apps::Problem { check: None, .. }) = problem {
+                untested += 1;
+                continue;
+            }
             let example = problem.example(self.problems.len());
             if is_train { &mut self.train } else { &mut self.test }.push(example);
             self.problems.push(problem);
+        }
+        if untested > 0 {
+            self.notes.push(format!("{file}: {untested} problems have no tests: left out"));
         }
     }
 }
@@ -124,23 +132,14 @@ impl Problem {
         let whole = |code: &str| format!("{}{DONE}", code.replace("\r\n", "\n").trim_end());
         let (family, prompt, demonstrations) = match self {
             Problem::HumanEval(problem) => {
-                ("humaneval", problem.prompt.clone(), vec![problem.canonical_solution.clone()])
+                ("humaneval", PromptText::whole(&problem.prompt), vec![problem.canonical_solution.clone()])
             }
-            Problem::Mbpp(problem) => ("mbpp", problem.prompt(), vec![whole(&problem.code)]),
+            Problem::Mbpp(problem) => ("mbpp", PromptText::whole(problem.prompt()), vec![whole(&problem.code)]),
             Problem::Apps(problem) => {
-                ("apps", problem.prompt(), problem.solutions.iter().map(|code| whole(code)).collect())
+                let [before, body, after] = problem.prompt();
+                let prompt = PromptText { before, body, after, keep: Keep::Beginning };
+                ("apps", prompt, problem.solutions.iter().map(|code| whole(code)).collect())
             }
-        };
-        // What follows the description: of APPS the form of the answer, of the others nothing that could be cut.
-        let mark = "\n\nANSWER:\n";
-        let prompt = match (self, prompt.strip_suffix(mark)) {
-            (Problem::Apps(_), Some(body)) => PromptText {
-                before: String::new(),
-                body: body.to_string(),
-                after: mark.to_string(),
-                keep: Keep::Beginning,
-            },
-            _ => PromptText::whole(prompt),
         };
         Example { family, record, group: prompt.text(), prompt, demonstrations, pair: None }
     }

@@ -1,6 +1,6 @@
 //! Dialogue: the assistant's next answer, on Anthropic/hh-rlhf. The reward is learned.
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail};
 
 use super::data::Records;
 use super::data::hh_rlhf::{self, ASSISTANT, HUMAN, Pair, Part};
@@ -35,20 +35,22 @@ impl Dialogues {
     pub fn read(&self, source: &Source) -> Result<TextData> {
         let (mut train, mut test, mut notes) = (Vec::new(), Vec::new(), Vec::new());
         for part in &self.parts {
-            let mut found = false;
-            for (is_train, examples) in [(true, &mut train), (false, &mut test)] {
-                let Some(path) = source.file_if_there(&part.file(is_train))? else { continue };
-                found = true;
+            let mut read = |is_train: bool| -> Result<Option<Vec<Example>>> {
+                let Some(path) = source.file_if_there(&part.file(is_train))? else { return Ok(None) };
                 let pairs = hh_rlhf::read_pairs(&path)?;
                 notes.extend(pairs.left_out());
-                add(examples, pairs, *part, &mut notes);
-            }
-            ensure!(
-                found,
-                "{source}: neither {} nor {} is there or to be downloaded",
-                part.file(true),
-                part.file(false)
-            );
+                Ok(Some(examples(pairs, *part, &mut notes)))
+            };
+            let (of_train, of_test) = (read(true)?, read(false)?);
+            let (of_train, of_test) = match (of_train, of_test) {
+                (None, Some(test)) => Pools::divide(part.folder(), test, &mut notes),
+                (Some(train), test) => (train, test.unwrap_or_default()),
+                (None, None) => {
+                    bail!("{source}: neither {} nor {} is there or to be downloaded", part.file(true), part.file(false))
+                }
+            };
+            train.extend(of_train);
+            test.extend(of_test);
         }
         if self.red_team {
             match source.file_if_there(hh_rlhf::RED_TEAM)? {
@@ -57,9 +59,7 @@ impl Dialogues {
                     let attempts = hh_rlhf::read_attempts(&path)?;
                     notes.extend(attempts.left_out());
                     let prompts = attempts.records.iter().filter_map(|attempt| attempt.value.prompt());
-                    for prompt in prompts {
-                        train.push(example("red-team", train.len(), prompt));
-                    }
+                    train.extend(prompts.enumerate().map(|(i, prompt)| example("red-team", i, prompt)));
                 }
             }
         }
@@ -73,9 +73,9 @@ impl Dialogues {
     }
 }
 
-fn add(examples: &mut Vec<Example>, pairs: Records<Pair>, part: Part, notes: &mut Vec<String>) {
+fn examples(pairs: Records<Pair>, part: Part, notes: &mut Vec<String>) -> Vec<Example> {
     let file = pairs.file.display().to_string();
-    let (mut equal, mut unusable) = (Vec::new(), Vec::new());
+    let (mut examples, mut equal, mut unusable) = (Vec::new(), Vec::new(), Vec::new());
     for pair in pairs.records {
         let Some(answers) = pair.value.answers() else {
             unusable.push(pair.number);
@@ -93,7 +93,7 @@ fn add(examples: &mut Vec<Example>, pairs: Records<Pair>, part: Part, notes: &mu
         examples.push(Example {
             demonstrations: vec![answers.chosen.to_string()],
             pair: (!is_equal).then(|| (answers.chosen.to_string(), answers.rejected.to_string())),
-            ..example(part.family(), examples.len(), answers.prompt)
+            ..example(part.family(), pair.number, answers.prompt)
         });
     }
     if !equal.is_empty() {
@@ -110,6 +110,7 @@ fn add(examples: &mut Vec<Example>, pairs: Records<Pair>, part: Part, notes: &mu
             list(&unusable)
         ));
     }
+    examples
 }
 
 /// A prompt without answers.

@@ -77,6 +77,11 @@ pub trait Task: Send + Sync {
     /// The number of tokens after which a response is cut, the end-of-sequence token included.
     fn max_response_tokens(&self) -> usize;
 
+    /// The number of different prompts of a split, where it is finite: prompt `size + i` is prompt i again, in another order.
+    fn size(&self, _split: Split) -> Option<u64> {
+        None
+    }
+
     /// Prompt `index` of a split. Every `u64` is a valid index.
     fn prompt(&self, split: Split, index: u64) -> Prompt;
 

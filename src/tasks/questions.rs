@@ -1,6 +1,6 @@
 //! Open question answering without a text to look the answer up in: NQ-open. The reward is F1 with the best of the answers.
 
-use anyhow::Result;
+use anyhow::{Error, Result};
 
 use super::data::Records;
 use super::data::nq_open::{self, Question};
@@ -13,15 +13,20 @@ use crate::models::Source;
 /// # Errors
 /// The validation file is not there; a file that cannot be read.
 pub fn read(source: &Source) -> Result<TextData> {
-    let (mut train, mut notes) = (Vec::new(), Vec::new());
+    let mut notes = Vec::new();
     let mut examples = |records: Records<Question>| -> Vec<Example> {
         notes.extend(records.left_out());
         records.values().into_iter().enumerate().map(|(record, question)| example(record, question)).collect()
     };
-    if let Some(path) = source.file_if_there(nq_open::TRAIN)? {
-        train = examples(nq_open::read(&path)?);
-    }
+    let train = source
+        .file_if_there(nq_open::TRAIN)?
+        .map(|path| Ok::<_, Error>(examples(nq_open::read(&path)?)))
+        .transpose()?;
     let test = examples(nq_open::read(&source.file(nq_open::VALIDATION)?)?);
+    let (train, test) = match train {
+        Some(train) => (train, test),
+        None => Pools::divide(nq_open::VALIDATION, test, &mut notes),
+    };
     Ok(TextData {
         name: "questions",
         pools: Pools::new(train, test, notes)?,

@@ -1,6 +1,6 @@
 //! Summarisation: TL;DR of Reddit's posts (trl-lib/tldr). The reward is ROUGE-L against the writer's own summary.
 
-use anyhow::Result;
+use anyhow::{Error, Result};
 
 use super::data::Records;
 use super::data::tldr::{self, Summary};
@@ -13,15 +13,18 @@ use crate::models::Source;
 /// # Errors
 /// The test file is not there; a file that cannot be read.
 pub fn read(source: &Source) -> Result<TextData> {
-    let (mut train, mut notes) = (Vec::new(), Vec::new());
+    let mut notes = Vec::new();
     let mut examples = |records: Records<Summary>| -> Vec<Example> {
         notes.extend(records.left_out());
         records.values().into_iter().enumerate().filter_map(|(record, summary)| example(record, summary)).collect()
     };
-    if let Some(path) = source.file_if_there(tldr::TRAIN)? {
-        train = examples(tldr::read(&path)?);
-    }
+    let train =
+        source.file_if_there(tldr::TRAIN)?.map(|path| Ok::<_, Error>(examples(tldr::read(&path)?))).transpose()?;
     let test = examples(tldr::read(&source.file(tldr::TEST)?)?);
+    let (train, test) = match train {
+        Some(train) => (train, test),
+        None => Pools::divide(tldr::TEST, test, &mut notes),
+    };
     Ok(TextData {
         name: "summary",
         pools: Pools::new(train, test, notes)?,

@@ -28,6 +28,16 @@ pub struct Files {
 }
 
 impl Translations {
+    /// The same, files that are not absolute in a folder.
+    pub fn inside(&self, folder: &Path) -> Self {
+        let files = |files: &Files| Files {
+            source: folder.join(&files.source),
+            references: files.references.iter().map(|path| folder.join(path)).collect(),
+        };
+        let (train, test) = (self.train.as_ref().map(files), files(&self.test));
+        Self { languages: self.languages.clone(), train, test }
+    }
+
     /// Of a prompt that is too long, the sentence's end is cut.
     ///
     /// # Errors
@@ -39,8 +49,12 @@ impl Translations {
             notes.extend(records.left_out());
             Ok(records.values().into_iter().enumerate().map(|(record, pair)| self.example(record, pair)).collect())
         };
-        let train = self.train.as_ref().map(&mut examples).transpose()?.unwrap_or_default();
+        let train = self.train.as_ref().map(&mut examples).transpose()?;
         let test = examples(&self.test)?;
+        let (train, test) = match train {
+            Some(train) => (train, test),
+            None => Pools::divide(&self.test.source.display().to_string(), test, &mut notes),
+        };
         Ok(TextData {
             name: "translation",
             pools: Pools::new(train, test, notes)?,

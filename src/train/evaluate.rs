@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use super::{HeldOut, Sequences, Spent};
 use crate::method::KlEstimator;
@@ -37,6 +37,13 @@ pub fn evaluate(
     spent: &Spent,
 ) -> Result<Evaluation> {
     let start = Instant::now();
+    if let Some(size) = held_out.size(task) {
+        ensure!(
+            prompts as u64 <= size,
+            "{}: there are {size} held-out prompts, and evaluation_prompts asks for {prompts}",
+            task.name()
+        );
+    }
     let prompts: Vec<Prompt> = (0..prompts as u64).map(|i| held_out.prompt(task, i)).collect();
     let mut measured = Measured::default();
     let mut rows = Vec::with_capacity(prompts.len());

@@ -76,12 +76,21 @@ pub enum HeldOut {
 }
 
 impl HeldOut {
+    /// The number of different prompts, where it is finite.
+    pub fn size(self, task: &dyn Task) -> Option<u64> {
+        task.size(self.split())
+    }
+
+    fn split(self) -> Split {
+        match self {
+            HeldOut::Test => Split::Test,
+            HeldOut::Validation => Split::Validation,
+        }
+    }
+
     /// Held-out prompt i.
     pub fn prompt(self, task: &dyn Task, i: u64) -> Prompt {
-        match self {
-            HeldOut::Test => task.prompt(Split::Test, i),
-            HeldOut::Validation => task.prompt(Split::Validation, i),
-        }
+        task.prompt(self.split(), i)
     }
 }
 

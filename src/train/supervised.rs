@@ -11,6 +11,7 @@ use crate::progress::Progress;
 
 /// The constants of a supervised training: AdamW with a linear warm-up and a cosine decay to zero.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Supervised {
     pub steps: usize,
     pub batch: usize,

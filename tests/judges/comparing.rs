@@ -98,12 +98,13 @@ fn a_reward_model_judges_by_its_scores() {
         "model": {"type": "WordLevel", "unk_token": "[UNK]", "vocab": vocabulary.into_iter().collect::<std::collections::HashMap<_, _>>()},
     });
     let tokenizer = tokenizers::Tokenizer::from_bytes(description.to_string()).unwrap();
-    let judge = RewardJudge::of_model("reward", 0.0, model(), tokenizer).unwrap();
-    let pairs = [pair("1", "a b", "c", None), pair("2", "d e f", "a b", None), pair("3", "f", "e e", None)];
-    // [CLS] p [SEP] response [SEP], by hand.
-    let ids = |response: &[u32]| [&[1, 3, 2][..], response, &[2]].concat();
+    let reward = TextReward::new(model(), Vocabulary { tokenizer, end_tokens: Vec::new() }).unwrap();
+    let judge = RewardJudge::of_model("reward", 0.0, reward).unwrap();
+    let pairs = [pair("1", " a b", " c", None), pair("2", " d e f", " a b", None), pair("3", " f", " e e", None)];
+    // [CLS] p response [SEP], by hand.
+    let ids = |response: &[u32]| [&[1, 3][..], response, &[2]].concat();
     let scores = model().scores(&[ids(&[4, 5]), ids(&[6]), ids(&[7, 8, 9]), ids(&[9]), ids(&[8, 8])]).unwrap();
-    assert_eq!(judge.scores(&[("p", "a b"), ("p", "c")]).unwrap(), scores[..2]);
+    assert_eq!(judge.scores(&[("p", " a b"), ("p", " c")]).unwrap(), scores[..2]);
     let expected = [(0, 1), (2, 0), (3, 4)].map(|(a, b)| if scores[a] > scores[b] { Outcome::A } else { Outcome::B });
     assert_eq!(outcomes(&judge, &pairs), expected);
     // Longer than the model: the end is kept.

@@ -116,6 +116,64 @@ fn what_is_known_of_a_token_is_what_its_prefix_says() {
     }
 }
 
+/// Whether the policy drafts, or another model that happens to be the policy: the same numbers lead to the same tokens. What
+/// a draft that is not the policy has read, and goes back by, is different.
+#[test]
+fn the_policy_as_another_model_drafts_the_same() {
+    for policy in [gpt2(1, 16), llama(1)] {
+        let policy = policy.frozen().unwrap();
+        let target = Expert::new(&gpt2(2, 24)).unwrap();
+        let tokens = |speculation: Speculation, sampler: &Sampler| -> Vec<Vec<u32>> {
+            let drawn = sampler.speculate(&policy, Some(&target), &speculation, &prompts(), 4).unwrap();
+            drawn.responses.iter().map(Response::tokens).collect()
+        };
+        for (gamma, candidates) in [(1, 1), (3, 1), (20, 1), (2, 3), (3, 5)] {
+            let by_policy = Speculation { candidates, draft_temperature: 1.4, ..Speculation::by_policy(gamma) };
+            let by_model = Speculation { draft: Draft::Model(&policy), ..by_policy };
+            let sampler = sampler(Q_STAR);
+            assert_eq!(tokens(by_policy, &sampler), tokens(by_model, &sampler), "γ {gamma}, k {candidates}");
+        }
+    }
+    // The target as its own draft, and the policy as its own: everything is accepted.
+    let (policy, expert) = (gpt2(1, 16).frozen().unwrap(), gpt2(2, 24));
+    let (target, own) = (Expert::new(&expert).unwrap(), expert.frozen().unwrap());
+    for (proposal, draft) in [(Proposal::Target, &own), (Proposal::Policy, &policy)] {
+        let speculation = Speculation { draft: Draft::Model(draft), ..Speculation::by_policy(3) };
+        let counts = sampler(proposal).speculate(&policy, Some(&target), &speculation, &prompts(), 4).unwrap().counts;
+        assert!(counts.tested > 20 && counts.acceptance() > 0.98, "{counts:?}");
+    }
+}
+
+/// Prompt and response fill the model's positions; rows that stand at different places are padded beyond them.
+#[test]
+fn positions_can_be_filled() {
+    for policy in [gpt2(1, 16), llama(1)] {
+        let policy = policy.frozen().unwrap();
+        let target = Expert::new(&llama(2)).unwrap();
+        let sampler = Sampler { stop_tokens: &[], max_response_tokens: 43, ..sampler(Q_STAR) };
+        let prompts = vec![vec![5, 6, 7, 8, 9]; 3];
+        let drawn = sampler.speculate(&policy, Some(&target), &Speculation::by_policy(5), &prompts, 4).unwrap();
+        assert!(drawn.responses.iter().all(|response| response.draws.len() == 43));
+    }
+}
+
+/// A greedy draft for a greedy q: what is drawn is the argmax, as without speculation.
+#[test]
+fn greedy_and_stop_strings_are_as_without() {
+    let (policy, small) = (gpt2(1, 16).frozen().unwrap(), gpt2(7, 8).frozen().unwrap());
+    let target = Expert::new(&gpt2(2, 24)).unwrap();
+    let greedy = Sampler { truncation: Truncation::GREEDY, ..sampler(Q_STAR) };
+    let tokens = |responses: Vec<Response>| responses.iter().map(Response::tokens).collect::<Vec<_>>();
+    let plain = tokens(greedy.draw(&policy, Some(&target), &prompts(), 1).unwrap());
+    for speculation in speculations(&small) {
+        let drawn = greedy.speculate(&policy, Some(&target), &speculation, &prompts(), 1).unwrap();
+        assert_eq!(tokens(drawn.responses), plain);
+    }
+    let none = Sampler { max_response_tokens: 0, ..greedy };
+    let drawn = none.speculate(&policy, Some(&target), &Speculation::by_policy(3), &prompts(), 2).unwrap();
+    assert!(drawn.responses.len() == 6 && drawn.responses.iter().all(|response| response.draws.is_empty()));
+}
+
 #[test]
 fn a_row_does_not_depend_on_its_batch() {
     let (policy, small) = (gpt2(1, 16).frozen().unwrap(), gpt2(7, 8).frozen().unwrap());
@@ -176,7 +234,7 @@ fn the_law_at_visited_prefixes_is_q_star() {
     assert!(visited >= 10_000 && worst < 1e-6 && naive > 0.01);
 }
 
-/// Texts of the standard sampler and of speculation are of one law: counts of their first two tokens.
+/// Texts of the standard sampler and of speculation are of one law: counts of their first and last tokens.
 #[test]
 fn texts_of_both_samplers_are_of_one_law() {
     let (policy, small) = (gpt2(1, 16).frozen().unwrap(), gpt2(7, 8).frozen().unwrap());
@@ -188,7 +246,7 @@ fn texts_of_both_samplers_are_of_one_law() {
         let mut counts = vec![0.0; VOCABULARY * VOCABULARY];
         for response in responses {
             let tokens = response.tokens();
-            let pair = (tokens[tokens.len() - 1] as usize, tokens.get(1).map_or(0, |token| *token as usize));
+            let pair = (tokens[0] as usize, tokens[tokens.len() - 1] as usize);
             counts[pair.0 * VOCABULARY + pair.1] += 1.0;
         }
         counts

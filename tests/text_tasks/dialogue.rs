@@ -21,7 +21,7 @@ fn a_policy_from_scratch_is_trained_on_dialogues() {
     let training = Supervised { steps: 30, batch: 8, learning_rate: 3e-3, warmup_steps: 3 };
     let sizes =
         Scratch { vocabulary: 400, width: 32, layers: 1, heads: 2, positions: 96, block: 64, training, seed: 0 };
-    let made = sizes.make(&text_data("dialogue", &sources).unwrap().pools, &path("policy")).unwrap();
+    let made = sizes.make(&text_data(folder.path(), "dialogue", &sources).unwrap().pools, &path("policy")).unwrap();
     // Between a uniform guess and what no model of this size reaches.
     assert!(made.held_out_loss < 400f64.ln() && made.held_out_loss > 1.0, "{made:?}");
     assert!((made.held_out_bits_per_byte - made.held_out_loss / 2f64.ln()).abs() < made.held_out_loss, "{made:?}");

@@ -13,7 +13,7 @@ use crate::cache::model_file;
 fn rewards(name: &str, sources: &TextSources, count: u64) -> Option<[Vec<f64>; 2]> {
     model_file("openai-community/gpt2", "tokenizer.json")?;
     let vocabulary = Vocabulary::read(&Source::hub("openai-community/gpt2")).unwrap();
-    let data = text_data(name, sources).unwrap();
+    let data = text_data(std::path::Path::new("."), name, sources).unwrap();
     let limits = Limits { prompt_tokens: 1024, response_tokens: 1024 };
     let task = TextTask::new(data, vocabulary, limits).unwrap();
     task.notes().iter().for_each(|note| println!("{name}: {note}"));

@@ -1,6 +1,8 @@
 //! The pairs of HH-RLHF that a reward model is trained on, and those that are held out.
 
-use anyhow::{Result, ensure};
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -66,7 +68,7 @@ impl Split {
             for file in [part.file(true), part.file(false)] {
                 let Some(path) = data.file_if_there(&file)? else { continue };
                 is_there = true;
-                files.push(ReadFile { file, sha256: format!("{:x}", Sha256::digest(std::fs::read(path)?)) });
+                files.push(ReadFile { file, sha256: digest_of(&path)? });
             }
             match is_there {
                 true => parts.push(part),
@@ -102,6 +104,11 @@ impl Split {
         }
         Ok(split)
     }
+}
+
+fn digest_of(path: &Path) -> Result<String> {
+    let bytes = std::fs::read(path).with_context(|| format!("{}: cannot be read", path.display()))?;
+    Ok(format!("{:x}", Sha256::digest(bytes)))
 }
 
 /// Two whole dialogues.

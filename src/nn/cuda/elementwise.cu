@@ -74,7 +74,8 @@ extern "C" __global__ void rope(
 ) {
     const Heads heads = {query, kv, dim, interleaved};
     const int width = (query + 2 * kv) * dim;
-    const int position = starts[blockIdx.x / time] + blockIdx.x % time;
+    // Beyond the table there is padding alone.
+    const int position = min(int(starts[blockIdx.x / time] + blockIdx.x % time), int(positions) - 1);
     const float *cosines = angles + size_t(position) * pairs, *sines = cosines + size_t(positions) * pairs;
     x += size_t(blockIdx.x) * width;
     y += size_t(blockIdx.x) * width;

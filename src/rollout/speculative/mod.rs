@@ -33,7 +33,8 @@ pub struct Speculation<'a> {
     pub gamma: Gamma,
     /// Chains that are drafted for every response, each of γ tokens.
     pub candidates: usize,
-    /// The draft's logits are divided by it. Any keeps the distribution; one that brings d nearer to q accepts more.
+    /// The draft is tempered and truncated as q is, and besides its logits are divided by this. Any keeps the distribution;
+    /// one that brings d nearer to q accepts more.
     pub draft_temperature: f64,
 }
 

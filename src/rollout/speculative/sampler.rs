@@ -13,7 +13,7 @@ use super::formula::Costs;
 use super::reader::Reader;
 use super::verify::{Place, Verified, invert, verify};
 use super::{Counts, Draft, Gamma, Speculated, Speculation};
-use crate::mixture::{self, Distribution, Truncation};
+use crate::mixture::{self, Distribution, Temperature};
 use crate::models::{Decoder, Network};
 use crate::target::{Cost, Target};
 
@@ -50,9 +50,9 @@ impl Sampler<'_> {
             Draft::Policy => policy,
             Draft::Model(model) => model,
         };
-        let drafted_by_policy = matches!(speculation.draft, Draft::Policy);
+        let policy_drafts = matches!(speculation.draft, Draft::Policy);
         ensure!(
-            !(drafted_by_policy && self.proposal == Proposal::Policy),
+            !(policy_drafts && self.proposal == Proposal::Policy),
             "the policy drafts for itself: that saves nothing; draft with a smaller model"
         );
         ensure!(
@@ -65,9 +65,11 @@ impl Sampler<'_> {
             Proposal::Policy => None,
             _ => Some(target.with_context(|| format!("the proposal {:?} needs a target model", self.proposal))?),
         };
-        let verifies = !drafted_by_policy && self.proposal != Proposal::Target;
+        // Its logits are part of q, and behind the last drafted token too.
+        let drafted_by_policy = policy_drafts && self.proposal != Proposal::Target;
+        let verifies = !policy_drafts && self.proposal != Proposal::Target;
         let models = [
-            ("draft", Some(draft.max_positions())),
+            (if policy_drafts { "policy" } else { "draft" }, Some(draft.max_positions())),
             ("policy", verifies.then(|| policy.max_positions())),
             ("target", target.map(Target::max_positions)),
         ];
@@ -75,12 +77,14 @@ impl Sampler<'_> {
             positions.map_or(Ok(()), |positions| self.check_lengths(name, positions, prompts))?;
         }
         let rows = prompts.len() * k;
-        if rows == 0 {
-            return Ok(Speculated { responses: Vec::new(), cost: Cost::default(), counts: Counts::default() });
+        let empty = || Response { draws: Vec::new(), ended: false };
+        if rows == 0 || self.max_response_tokens == 0 {
+            let responses = (0..rows).map(|_| empty()).collect();
+            return Ok(Speculated { responses, cost: Cost::default(), counts: Counts::default() });
         }
         let chains = speculation.candidates;
         // Beside the response there is room for what is drafted beyond its end, as padding.
-        let room = self.max_response_tokens + speculation.gamma.most() + 2;
+        let room = self.max_response_tokens + speculation.gamma.most().min(self.max_response_tokens) + 2;
         let all = rows * chains;
         let decoder = |network| -> Result<Reader> {
             Ok(Reader::new(Box::new(Decoder::prefill(network, prompts, k * chains, room)?), all))
@@ -94,7 +98,7 @@ impl Sampler<'_> {
             target: target
                 .map(|target| Ok::<_, anyhow::Error>(Reader::new(target.read(prompts, k * chains, room)?, all)))
                 .transpose()?,
-            responses: (0..rows).map(|_| Response { draws: Vec::new(), ended: false }).collect(),
+            responses: (0..rows).map(|_| empty()).collect(),
             counts: Counts::default(),
         };
         if let Some(target) = &rounds.target {
@@ -180,7 +184,7 @@ impl Rounds<'_, '_> {
 
     /// γ tokens for each chain of each response; fewer where the response has no room for more.
     fn draft_tokens(&mut self, going: &mut [Going]) -> Result<Vec<Drafted>> {
-        let (count, temperature) = (self.speculation.candidates, self.speculation.draft_temperature);
+        let count = self.speculation.candidates;
         let gammas: Vec<usize> = going.iter().map(|going| self.gamma(going)).collect();
         let rows = going.len() * count;
         self.counts.draft_passes += u64::from(self.draft.read(&vec![Vec::new(); rows])?);
@@ -205,8 +209,7 @@ impl Rounds<'_, '_> {
             }
             let draw = |(logits, uniform): (&Vec<Vec<f32>>, Option<f64>)| -> Result<Option<u32>> {
                 let (Some(uniform), Some(last)) = (uniform, logits.last()) else { return Ok(None) };
-                let draft = mixture::distribution_softmax(last, temperature, &Truncation::NONE)?;
-                Ok(Some(invert(&draft.probabilities, uniform) as u32))
+                Ok(Some(invert(&self.draft_distribution(last)?, uniform) as u32))
             };
             let tokens: Vec<Option<u32>> =
                 logits.par_iter().zip(uniforms).map(draw).collect::<Result<_>>().context("drafting")?;
@@ -278,8 +281,10 @@ impl Rounds<'_, '_> {
     }
 
     fn draft_distribution(&self, logits: &[f32]) -> Result<Vec<f64>> {
-        let temperature = self.speculation.draft_temperature;
-        Ok(mixture::distribution_softmax(logits, temperature, &Truncation::NONE)?.probabilities)
+        let Temperature { policy, target, mixture } = self.sampler.temperature;
+        let of_model = if self.sampler.proposal == Proposal::Target { target } else { policy };
+        let temperature = self.speculation.draft_temperature * of_model * mixture;
+        Ok(mixture::distribution_softmax(logits, temperature, &self.sampler.truncation)?.probabilities)
     }
 
     /// The logits of policy and target before token j of a chain.
@@ -323,6 +328,7 @@ impl Rounds<'_, '_> {
 
     /// Takes the models back to what was kept and notes it; what goes on has all its chains on the accepted one.
     fn turn<'r>(&mut self, going: Vec<Going<'r>>, drafted: &[Drafted], kept: Vec<Kept>) -> Result<Vec<Going<'r>>> {
+        let before = self.counts.tokens;
         let count = self.speculation.candidates;
         let (mut back, mut draft_back, mut pending, mut draft_pending) = (vec![], vec![], vec![], vec![]);
         let (mut places, mut next) = (Vec::new(), Vec::new());
@@ -363,7 +369,7 @@ impl Rounds<'_, '_> {
         if let Some(progress) = self.sampler.progress {
             let tokens = self.counts.tokens;
             progress.message(format!("{tokens} tokens, {:.2} a round", self.counts.tokens_per_round()));
-            progress.inc(0);
+            progress.inc(tokens - before);
         }
         Ok(next)
     }

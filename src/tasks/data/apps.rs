@@ -34,12 +34,13 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// The paper's prompt.
-    pub fn prompt(&self) -> String {
+    /// The paper's prompt: what stands before the question, the question, and what stands behind it: what the answer begins
+    /// with, its form, and the marker.
+    pub fn prompt(&self) -> [String; 3] {
         let by_call = matches!(self.check, Some(Check::Calls { .. })) || !self.starter_code.is_empty();
         let form = if by_call { "Use Call-Based format" } else { "Use Standard Input format" };
         let starter = if self.starter_code.is_empty() { String::new() } else { format!("{}\n", self.starter_code) };
-        format!("\nQUESTION:\n{}\n{starter}\n{form}\n\nANSWER:\n", self.question)
+        ["\nQUESTION:\n".to_string(), self.question.clone(), format!("\n{starter}\n{form}\n\nANSWER:\n")]
     }
 
     /// A whole program and the problem's tests; `None` if it has none.

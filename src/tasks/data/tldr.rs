@@ -9,10 +9,9 @@ use serde::Deserialize;
 use super::records::not_empty;
 use super::{Records, read_parquet};
 
-/// The hub's repository, and the files of its splits.
+/// The hub's repository, and the files of its splits. Its validation file is not read: part of the training file is held out.
 pub const REPOSITORY: &str = "trl-lib/tldr";
 pub const TRAIN: &str = "data/train-00000-of-00001.parquet";
-pub const VALIDATION: &str = "data/validation-00000-of-00001.parquet";
 pub const TEST: &str = "data/test-00000-of-00001.parquet";
 
 /// What stands before a post's text, and the marker after which the summary follows.

@@ -46,11 +46,6 @@ impl PromptText {
         self.with(&self.body)
     }
 
-    /// The tokens that stay when the body is cut away.
-    pub(super) fn least(&self, tokenizer: &Tokenizer) -> Result<usize> {
-        Ok(tokens(tokenizer, &self.with(""))?.len())
-    }
-
     /// The longest text of at most `limit` tokens that is left when the body is cut, and its tokens.
     pub(super) fn fit(&self, tokenizer: &Tokenizer, limit: usize) -> Result<(String, Vec<u32>)> {
         let mut body = &self.body[..];

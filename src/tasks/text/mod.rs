@@ -72,7 +72,15 @@ impl TextTask {
             data.name
         );
         ensure!(limits.response_tokens > 0, "{}: a response needs a token", data.name);
-        data.pools.keep_fitting(|prompt| Ok(prompt.least(&vocabulary.tokenizer)? <= limits.prompt_tokens))?;
+        data.pools.keep_fitting(|example| {
+            let (text, tokens) = example.prompt.fit(&vocabulary.tokenizer, limits.prompt_tokens)?;
+            // Answers are encoded when they are asked for, where nobody could be told.
+            let pair = example.pair.iter().flat_map(|(chosen, rejected)| [chosen, rejected]);
+            for answer in example.demonstrations.iter().chain(pair) {
+                vocabulary.continuation(&text, &tokens, answer)?;
+            }
+            Ok(tokens.len() <= limits.prompt_tokens)
+        })?;
         let mut key = Sha256::new();
         key.update(format!("{} {limits:?} {:?} {}", data.name, data.stop_strings, data.rewarded_by));
         key.update(format!("{:?}", vocabulary.end_tokens));
@@ -170,6 +178,15 @@ impl Task for TextTask {
         self.limits.response_tokens
     }
 
+    fn size(&self, split: Split) -> Option<u64> {
+        let pool = match split {
+            Split::Train => &self.data.pools.train,
+            Split::Validation => &self.data.pools.validation,
+            Split::Test => &self.data.pools.test,
+        };
+        Some(pool.len() as u64)
+    }
+
     fn prompt(&self, split: Split, index: u64) -> Prompt {
         let example = self.example(split, index);
         let (text, tokens) = self.fit(&example.prompt).expect("every prompt was encoded when the task was made");
@@ -199,7 +216,10 @@ impl Task for TextTask {
     /// The example's pair, once.
     fn preference(&self, prompt: &Prompt, draw: u64) -> Option<Preference> {
         let (chosen, rejected) = self.example(prompt.split, prompt.index).pair.as_ref().filter(|_| draw == 0)?;
-        Some(Preference { chosen: self.answer(prompt, chosen).ok()?, rejected: self.answer(prompt, rejected).ok()? })
+        let pair =
+            Preference { chosen: self.answer(prompt, chosen).ok()?, rejected: self.answer(prompt, rejected).ok()? };
+        // Cut at the limit, two answers can become one.
+        (pair.chosen != pair.rejected).then_some(pair)
     }
 }
 
