@@ -4,8 +4,9 @@ use qstar::judge::{
     Answer, Judge, Judgment, JudgmentRow, Outcome, Pair, Question, RewardJudge, Rule, Verdict, judge_pairs,
     judgment_rows, judgments_of_rows, read_judgments, read_pairs, win_rate, write_judgments,
 };
-use qstar::models::{Config, DistilBertConfig, RewardModel};
+use qstar::models::{Config, DistilBertConfig, RewardModel, Vocabulary};
 use qstar::progress::Progress;
+use qstar::reward::TextReward;
 
 fn pair(id: &str, a: &str, b: &str, reference: Option<&str>) -> Pair {
     Pair { id: id.into(), prompt: "p".into(), a: a.into(), b: b.into(), reference: reference.map(str::to_owned) }

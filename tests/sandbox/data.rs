@@ -104,8 +104,8 @@ fn apps_passes_with_its_solutions() {
             && matches!(problems[2].check, Some(Check::Calls { .. }))
     );
     assert!(problems[4].check.is_none() && problems[4].program("").is_none() && problems[4].solutions.is_empty());
-    assert!(problems[0].prompt().ends_with("Use Standard Input format\n\nANSWER:\n"));
-    assert!(problems[2].prompt().ends_with("-> int:\n\n\nUse Call-Based format\n\nANSWER:\n"));
+    assert!(problems[0].prompt()[2].ends_with("Use Standard Input format\n\nANSWER:\n"));
+    assert!(problems[2].prompt()[2].ends_with("-> int:\n\n\nUse Call-Based format\n\nANSWER:\n"));
 
     let Some((sandbox, _alone)) = sandbox(Limits::default()) else { return };
     let mut right = Vec::new();

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use anyhow::{Context, Result, ensure};
+use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use super::Example;
@@ -65,12 +66,12 @@ impl Pools {
     ///
     /// # Errors
     /// Those of `fits`; a split of which none is left.
-    pub(super) fn keep_fitting(&mut self, fits: impl Fn(&Example) -> Result<bool>) -> Result<()> {
+    pub(super) fn keep_fitting(&mut self, fits: impl Fn(&Example) -> Result<bool> + Sync) -> Result<()> {
         for (name, pool) in [("train", &mut self.train), ("validation", &mut self.validation), ("test", &mut self.test)]
         {
             let all = pool.len();
             let fit: Vec<bool> = pool
-                .iter()
+                .par_iter()
                 .map(|example| fits(example).with_context(|| format!("{} {}", example.family, example.record)))
                 .collect::<Result<_>>()?;
             let mut fit = fit.into_iter();
