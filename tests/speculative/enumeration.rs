@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use qstar::mixture::{Rule, Temperature, Truncation, distribution, distribution_softmax};
+use qstar::mixture::{Distribution, Rule, Temperature, Truncation, distribution, distribution_softmax};
 use qstar::rollout::speculative::{Place, verify};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -77,9 +77,9 @@ struct World {
 const END: u32 = 0;
 
 impl World {
-    fn q(&self, prefix: &[u32]) -> Vec<f64> {
+    fn q(&self, prefix: &[u32]) -> Distribution {
         let (p, t) = (self.policy.logits(prefix), self.target.logits(prefix));
-        distribution(&p, &t, &self.rule, &self.temperature, &self.truncation).unwrap().probabilities
+        distribution(&p, &t, &self.rule, &self.temperature, &self.truncation).unwrap()
     }
 
     fn d(&self, prefix: &[u32]) -> Vec<f64> {
@@ -114,7 +114,7 @@ impl World {
                     Ok(Place { q: self.q(&prefix), draft: (j < gamma).then(|| self.d(&prefix)) })
                 },
                 &mut *choose,
-                |_, _, token| {
+                |_, _, token, _| {
                     kept.push(token);
                     Ok(token == END)
                 },
@@ -148,7 +148,7 @@ impl World {
                 law.insert(response, weight);
                 continue;
             }
-            for (token, q) in self.q(&response).iter().enumerate().filter(|(_, q)| **q > 0.0) {
+            for (token, q) in self.q(&response).probabilities.iter().enumerate().filter(|(_, q)| **q > 0.0) {
                 open.push(([&response[..], &[token as u32]].concat(), weight * q));
             }
         }
@@ -238,7 +238,7 @@ fn every_rule_temperature_and_truncation_keeps_the_law() {
 #[test]
 fn falling_back_to_q_is_seen() {
     let world = world(10, 4, 1, 1, 2);
-    let (q, d) = (world.q(&[]), world.d(&[]));
+    let (q, d) = (world.q(&[]).probabilities, world.d(&[]));
     let rejected: f64 = q.iter().zip(&d).map(|(q, d)| (d - q).max(0.0)).sum();
     let fallen: Vec<f64> = q.iter().zip(&d).map(|(q, d)| q.min(*d) + rejected * q).collect();
     let kl: f64 = fallen.iter().zip(&q).map(|(a, b)| a * (a / b).ln()).sum();

@@ -21,7 +21,7 @@ mod verify;
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::{Response, Rollout};
+use super::Response;
 use crate::models::Network;
 use crate::target::Cost;
 pub use verify::{Place, Verified, residual, verify};
@@ -121,16 +121,10 @@ impl Counts {
     }
 }
 
-/// Responses as of a [`Rollout`], and what speculation came to.
+/// Responses as of a [`Rollout`](super::Rollout), and what speculation came to.
 #[derive(Debug, Clone)]
 pub struct Speculated {
     pub responses: Vec<Response>,
     pub cost: Cost,
     pub counts: Counts,
-}
-
-impl From<Speculated> for Rollout {
-    fn from(speculated: Speculated) -> Self {
-        Rollout { responses: speculated.responses, cost: speculated.cost }
-    }
 }

@@ -30,15 +30,11 @@ impl<'a> Reader<'a> {
         let tokens: Vec<Vec<u32>> =
             self.pending.iter().zip(drafts).map(|(pending, drafts)| [&pending[..], drafts].concat()).collect();
         self.read = self.pending.iter_mut().map(|pending| std::mem::take(pending).len()).collect();
-        self.pass(&tokens)
+        self.go_on(&tokens)
     }
 
     /// Reads further tokens behind what was read; [`at`](Self::at) knows nothing of them.
     pub fn go_on(&mut self, tokens: &[Vec<u32>]) -> Result<bool> {
-        self.pass(tokens)
-    }
-
-    fn pass(&mut self, tokens: &[Vec<u32>]) -> Result<bool> {
         let any = tokens.iter().any(|tokens| !tokens.is_empty());
         if any {
             self.contexts.feed(&tokens.iter().map(|tokens| &tokens[..]).collect::<Vec<_>>())?;

@@ -1,6 +1,5 @@
 //! The rounds of speculative sampling, for a batch of responses that accept different lengths.
 
-use std::cell::RefCell;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -252,24 +251,18 @@ impl Rounds<'_, '_> {
         let first = place * self.speculation.candidates;
         let gamma = drafted.chains[0].len();
         let (mut draws, mut ended) = (Vec::new(), false);
-        // The distribution at the place that is being decided.
-        let whole: RefCell<Option<Distribution>> = RefCell::new(None);
         let row = &mut going.row;
         let mut rng = row.rng.clone();
         let verified = verify(
             &drafted.chains,
             |chain, j| {
                 let logits = &drafted.logits[chain];
-                let q = self.q(first + chain, logits, j)?;
-                let probabilities = q.probabilities.clone();
-                whole.replace(Some(q));
                 let draft = (j < gamma).then(|| self.draft_distribution(&logits[j])).transpose()?;
-                Ok(Place { q: probabilities, draft })
+                Ok(Place { q: self.q(first + chain, logits, j)?, draft })
             },
             |probabilities| invert(probabilities, rng.random()),
-            |chain, j, token| {
-                let q = whole.take().context("a token is kept of a known distribution")?;
-                draws.push(self.draw(first + chain, &drafted.logits[chain], j, token, &q)?);
+            |chain, j, token, q| {
+                draws.push(self.draw(first + chain, &drafted.logits[chain], j, token, q)?);
                 ended = row.ends(self.sampler, token)?;
                 Ok(ended)
             },

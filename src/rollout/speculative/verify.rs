@@ -1,12 +1,16 @@
 //! Which of the drafted tokens are kept: pure functions of probabilities and of a source of choices.
 
+use std::borrow::Cow;
+
 use anyhow::{Result, ensure};
+
+use crate::mixture::Distribution;
 
 /// The distributions at one place of a response.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Place {
     /// What is to be drawn from.
-    pub q: Vec<f64>,
+    pub q: Distribution,
     /// What the drafted token came from; none behind the last one.
     pub draft: Option<Vec<f64>>,
 }
@@ -26,8 +30,8 @@ pub struct Verified {
 /// Goes along the drafted `chains`, all of the same number of tokens.
 ///
 /// `at(chain, j)` gives the distributions before token j of a chain, `choose` an index drawn with the given
-/// probabilities, and `keep(chain, j, token)` is told of every token that is kept, in order, and whether it ends the
-/// response is its answer.
+/// probabilities, and `keep(chain, j, token, q)` is told of every token that is kept, in order, and of what it is a draw of;
+/// whether it ends the response is its answer.
 ///
 /// # Errors
 /// Those of `at` and `keep`; a drafted token that its distribution does not have.
@@ -35,19 +39,21 @@ pub fn verify(
     chains: &[Vec<u32>],
     mut at: impl FnMut(usize, usize) -> Result<Place>,
     mut choose: impl FnMut(&[f64]) -> usize,
-    mut keep: impl FnMut(usize, usize, u32) -> Result<bool>,
+    mut keep: impl FnMut(usize, usize, u32, &Distribution) -> Result<bool>,
 ) -> Result<Verified> {
     let mut alive: Vec<usize> = (0..chains.len()).collect();
     let mut accepted = 0;
     loop {
         let chain = alive[0];
-        let Place { mut q, draft } = at(chain, accepted)?;
+        let Place { q: whole, draft } = at(chain, accepted)?;
         let Some(draft) = draft.filter(|_| accepted < chains[chain].len()) else {
-            let last = choose(&q) as u32;
-            keep(chain, accepted, last)?;
+            let last = choose(&whole.probabilities) as u32;
+            keep(chain, accepted, last, &whole)?;
             return Ok(Verified { chain, accepted, tested: accepted, last: Some(last) });
         };
         let mut found = None;
+        // What is left of q after rejections; all of it before the first.
+        let mut q = Cow::Borrowed(&whole.probabilities);
         for &candidate in &alive {
             let token = chains[candidate][accepted] as usize;
             ensure!(draft[token] > 0.0, "token {token} was drafted, and its distribution gives it no mass");
@@ -56,16 +62,16 @@ pub fn verify(
                 found = Some(token as u32);
                 break;
             }
-            residual(&mut q, &draft);
+            residual(q.to_mut(), &draft);
         }
         let tested = accepted + 1;
         let Some(token) = found else {
             let last = choose(&q) as u32;
-            keep(chain, accepted, last)?;
+            keep(chain, accepted, last, &whole)?;
             return Ok(Verified { chain, accepted, tested, last: Some(last) });
         };
         alive.retain(|&chain| chains[chain][accepted] == token);
-        let ended = keep(alive[0], accepted, token)?;
+        let ended = keep(alive[0], accepted, token, &whole)?;
         accepted += 1;
         if ended {
             return Ok(Verified { chain: alive[0], accepted, tested, last: None });

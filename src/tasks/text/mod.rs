@@ -106,11 +106,7 @@ impl TextTask {
     /// The example of prompt `index`: each pool is gone through in an order of its own for every round. The order of the
     /// test and validation pools stays.
     pub fn example(&self, split: Split, index: u64) -> &Example {
-        let pool = match split {
-            Split::Train => &self.data.pools.train,
-            Split::Validation => &self.data.pools.validation,
-            Split::Test => &self.data.pools.test,
-        };
+        let pool = self.pool(split);
         let n = pool.len() as u64;
         let (round, place) = (index / n, index % n);
         if split != Split::Train {
@@ -124,6 +120,14 @@ impl TextTask {
         }
         let b = rng.random_range(0..n);
         &pool[((u128::from(a) * u128::from(place) + u128::from(b)) % u128::from(n)) as usize]
+    }
+
+    fn pool(&self, split: Split) -> &[Example] {
+        match split {
+            Split::Train => &self.data.pools.train,
+            Split::Validation => &self.data.pools.validation,
+            Split::Test => &self.data.pools.test,
+        }
     }
 
     /// The tokens of a prompt and its cut text.
@@ -179,12 +183,7 @@ impl Task for TextTask {
     }
 
     fn size(&self, split: Split) -> Option<u64> {
-        let pool = match split {
-            Split::Train => &self.data.pools.train,
-            Split::Validation => &self.data.pools.validation,
-            Split::Test => &self.data.pools.test,
-        };
-        Some(pool.len() as u64)
+        Some(self.pool(split).len() as u64)
     }
 
     fn prompt(&self, split: Split, index: u64) -> Prompt {
