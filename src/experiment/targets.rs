@@ -1,6 +1,7 @@
 //! Targets in a world: one in the expert's place, a reward that is learned, what each target's own responses are worth.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
@@ -37,7 +38,7 @@ const FIRST_PAIR: u64 = 20_261 << 32;
 impl World {
     /// The same world with another target than the expert.
     pub fn with_target(mut self, target: impl Target + 'static) -> Self {
-        self.models.target = Box::new(target);
+        self.models.target = Arc::new(target);
         self
     }
 
