@@ -130,8 +130,7 @@ impl Cost {
 
 /// Which of the (gain, cost) no other dominates.
 fn pareto(points: &[(f64, f64)]) -> Vec<bool> {
-    let dominates =
-        |a: &(f64, f64), b: &(f64, f64)| a.0 >= b.0 && a.1 <= b.1 && (a.0 > b.0 || a.1 < b.1);
+    let dominates = |a: &(f64, f64), b: &(f64, f64)| a.0 >= b.0 && a.1 <= b.1 && (a.0 > b.0 || a.1 < b.1);
     points.iter().map(|own| !points.iter().any(|other| dominates(other, own))).collect()
 }
 

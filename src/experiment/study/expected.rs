@@ -71,7 +71,8 @@ pub fn beside_expected(table: &DataFrame) -> Result<DataFrame> {
     let numbers = |name: &str, of: &dyn Fn(&ExpectedRow) -> f64| {
         Column::new(name.into(), found.iter().map(|row| row.map(of)).collect::<Vec<Option<f64>>>())
     };
-    let ratios: Vec<Option<String>> = found.iter().map(|row| row.and_then(|row| row.expected_ess_ratio.clone())).collect();
+    let ratios: Vec<Option<String>> =
+        found.iter().map(|row| row.and_then(|row| row.expected_ess_ratio.clone())).collect();
     Ok(table.hstack(&[
         numbers("expected_win_rate", &|row| row.expected_win_rate),
         numbers("expected_efficiency", &|row| row.expected_efficiency),

@@ -181,11 +181,14 @@ fn places(frame: &DataFrame) -> Result<Vec<Place>> {
     Ok(task.into_iter().enumerate().map(place).collect())
 }
 
+/// Which rows of a frame belong to each seed.
+type RowsBySeed = Vec<(i64, Vec<u32>)>;
+
 /// Runs by place and method; the rows of each ascend in `order`.
 fn grouped(frame: &DataFrame, order: &[i64]) -> Result<Vec<Arm>> {
     let (method, seed) = (texts(frame, "method")?, integers(frame, "seed")?);
     let mut known: HashMap<(Place, String), usize> = HashMap::new();
-    let mut found: Vec<(Place, String, Vec<(i64, Vec<u32>)>)> = Vec::new();
+    let mut found: Vec<(Place, String, RowsBySeed)> = Vec::new();
     for (row, key) in places(frame)?.into_iter().zip(method).enumerate() {
         let at = *known.entry(key.clone()).or_insert(found.len());
         if at == found.len() {
@@ -202,8 +205,8 @@ fn grouped(frame: &DataFrame, order: &[i64]) -> Result<Vec<Arm>> {
         let rows = frame.take(&IdxCa::from_vec("".into(), rows))?;
         Ok(OneRun { seed, rows })
     };
-    let arm = |(place, method, mut runs): (Place, String, Vec<_>)| {
-        runs.sort_by_key(|run: &(i64, _)| run.0);
+    let arm = |(place, method, mut runs): (Place, String, RowsBySeed)| {
+        runs.sort_by_key(|run| run.0);
         Ok(Arm { place, method, runs: runs.into_iter().map(run).collect::<Result<_>>()? })
     };
     found.into_iter().map(arm).collect()
@@ -246,7 +249,11 @@ impl OneRun {
     /// A number that is NaN.
     pub fn some(&self, name: &str) -> Result<Vec<f64>> {
         let values: Vec<f64> = self.series(name)?.into_iter().flatten().collect();
-        ensure!(!values.iter().any(|x| x.is_nan()), "column `{name}` of seed {} holds NaN: `checklist` shows it", self.seed);
+        ensure!(
+            !values.iter().any(|x| x.is_nan()),
+            "column `{name}` of seed {} holds NaN: `checklist` shows it",
+            self.seed
+        );
         Ok(values)
     }
 

@@ -20,6 +20,8 @@ record! {
     /// own loss, so that scales differ between methods; the noise has none.
     pub struct NoiseRow {
         pub task: String,
+        /// Of π_init.
+        pub parameters: i64,
         /// Where θ is.
         pub theta: String,
         pub method: String,
@@ -45,8 +47,8 @@ const FIRST_SEED: u64 = 10_000;
 
 /// A row a θ, method and seed: `steps` steps of `config` at learning rate 0, each with prompts and draws of its own, from
 /// every one of `thetas` (a name and a policy: π_init, or what [`Run::trained`](crate::train::Run::trained) gives). The
-/// divergence is from the world's π_init. Add `parameters` or `target` with [`with_labels`](crate::record::with_labels)
-/// before frames of several worlds are stacked.
+/// divergence is from the world's π_init. Add the column `target` with [`with_labels`](crate::record::with_labels)
+/// before frames of several targets are stacked.
 ///
 /// From the m microbatches of a step: their variance v estimates that of one without bias, v/m that of their mean g, and
 /// ‖g‖² − v/m estimates ‖E g‖² without bias (both before clipping); noise is the ratio of the means over steps.
@@ -83,7 +85,15 @@ pub fn gradient_noise(
     let work = |((name, theta), method, seed): ((&str, &LanguageModel), &Method, u64)| -> Result<NoiseRow> {
         let drawn = draw(world, method, (theta, &reference), config, (steps, seed), &progress);
         let rows = drawn.with_context(|| format!("the gradient noise of {} at {name}, seed {seed}", method.name))?;
-        row(&world.task.identity(), name, method, (seed, config.microbatches), &rows)
+        let row = row(method, config.microbatches, &rows)?;
+        let parameters = world.models.initial.params.count() as i64;
+        Ok(NoiseRow {
+            task: world.task.name().to_owned(),
+            parameters,
+            theta: name.to_owned(),
+            seed: seed as i64,
+            ..row
+        })
     };
     let rows = in_parallel(workers, jobs, work)?;
     progress.finish();
@@ -111,7 +121,8 @@ fn draw(
     Ok(rows)
 }
 
-fn row(task: &str, theta: &str, method: &Method, (seed, microbatches): (u64, usize), rows: &[StepRow]) -> Result<NoiseRow> {
+/// What the steps come to; where they are from is left open.
+fn row(method: &Method, microbatches: usize, rows: &[StepRow]) -> Result<NoiseRow> {
     let step = |row: &StepRow| {
         let (norm, variance) = (row.gradient_norm?, row.gradient_variance?);
         Some(Step { square: norm * norm, variance: variance / parts(method, row.learned as usize, microbatches) })
@@ -121,10 +132,11 @@ fn row(task: &str, theta: &str, method: &Method, (seed, microbatches): (u64, usi
     let found = (!steps.is_empty()).then(|| Noise::of(&steps));
     let ends = interval(&steps)?;
     Ok(NoiseRow {
-        task: task.to_owned(),
-        theta: theta.to_owned(),
+        task: String::new(),
+        parameters: 0,
+        theta: String::new(),
         method: method.name.to_string(),
-        seed: seed as i64,
+        seed: 0,
         steps: rows.len() as i64,
         used: steps.len() as i64,
         noise: found.and_then(|found| found.ratio()),
@@ -202,7 +214,9 @@ mod tests {
         let step = |number| {
             let mut rng = rng(seed, Purpose::Exact, number, 0);
             let mut draw = || -> Vec<f64> {
-                let noise = spread.iter().map(|sd| sd * <StandardNormal as Distribution<f64>>::sample(&StandardNormal, &mut rng));
+                let noise = spread
+                    .iter()
+                    .map(|sd| sd * <StandardNormal as Distribution<f64>>::sample(&StandardNormal, &mut rng));
                 centre.iter().zip(noise).map(|(c, e)| c + e).collect()
             };
             let parts: Vec<Vec<f64>> = (0..M).map(|_| draw()).collect();

@@ -112,13 +112,7 @@ impl Others {
     }
 }
 
-fn row(
-    runs: &MethodRuns,
-    alphas: &Alphas,
-    own: &Scored,
-    others: &Others,
-    against: &Against,
-) -> Result<RuleRow> {
+fn row(runs: &MethodRuns, alphas: &Alphas, own: &Scored, others: &Others, against: &Against) -> Result<RuleRow> {
     let of = |name: &str| over_runs(&runs.steps, name);
     let (alpha, ess) = (Estimate::student(&alphas.means), own.ess_ratio());
     let (reward, gain) = (Estimate::student(&values(&own.after)), own.gain()?);
@@ -202,7 +196,6 @@ impl Alphas {
 
 /// The mean over seeds of the mean over steps; none where no step has the number.
 pub(super) fn over_runs(runs: &[OneRun], name: &str) -> Result<Option<f64>> {
-    let of_runs: Vec<Option<f64>> =
-        runs.iter().map(|run| Ok(mean_of(&run.some(name)?))).collect::<Result<_>>()?;
+    let of_runs: Vec<Option<f64>> = runs.iter().map(|run| Ok(mean_of(&run.some(name)?))).collect::<Result<_>>()?;
     Ok(mean_of(&of_runs.into_iter().flatten().collect::<Vec<_>>()))
 }

@@ -106,7 +106,8 @@ impl Found {
 
     fn row(&self, qstar: &MethodRuns, family: Option<&str>, count: Option<f64>) -> Result<Option<ScaleRow>> {
         let of_family = |responses: &[(i64, Responses)]| -> Vec<(i64, Responses)> {
-            let kept = |responses: &Responses| family.map_or_else(|| responses.clone(), |name| responses.of_family(name));
+            let kept =
+                |responses: &Responses| family.map_or_else(|| responses.clone(), |name| responses.of_family(name));
             responses.iter().map(|(seed, responses)| (*seed, kept(responses))).collect()
         };
         let methods: Vec<(&str, Vec<(i64, Responses)>)> =

@@ -6,9 +6,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::estimates::{BOOTSTRAP_SEED, BySeed, CONFIDENCE, Estimate, RESAMPLES, values};
 use super::frames::{Comparison, MethodRuns, OneRun};
-use crate::metrics::{
-    Reached, Reading, area_under_curve, bootstrap_gain, mean, sample_efficiency, samples_to, sd,
-};
+use crate::metrics::{Reached, Reading, area_under_curve, bootstrap_gain, mean, sample_efficiency, samples_to, sd};
 
 /// The method that all are held against, those of its controlled comparison and of sample efficiency, and the one that
 /// responses are compared with.
@@ -240,6 +238,15 @@ impl Responses {
             family: rows.iter().map(|row| family[*row].clone()).collect(),
             reward: rows.iter().map(|row| reward[*row]).collect(),
         })
+    }
+
+    /// Those of the last evaluation; none where a reward is not a number.
+    pub fn last(run: &OneRun) -> Result<Option<Self>> {
+        if run.series("reward")?.iter().any(|reward| !reward.is_some_and(f64::is_finite)) {
+            return Ok(None);
+        }
+        let last = run.all("step")?.into_iter().fold(f64::NEG_INFINITY, f64::max);
+        Self::at(run, last).map(Some)
     }
 
     /// The responses to prompts of one family.

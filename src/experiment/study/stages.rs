@@ -127,8 +127,12 @@ fn efficiency(qstar: &Scored, scored: &[Scored], level: Option<f64>) -> Result<S
 fn above_all(scored: &[Scored]) -> Result<StageRow> {
     let criterion = "q* significantly above all other methods on at least one task";
     let against = Against::of(scored)?;
-    let others: Vec<(&str, &Against)> =
-        scored.iter().zip(&against).filter(|(own, _)| own.method != QSTAR).map(|(own, a)| (own.method.as_str(), a)).collect();
+    let others: Vec<(&str, &Against)> = scored
+        .iter()
+        .zip(&against)
+        .filter(|(own, _)| own.method != QSTAR)
+        .map(|(own, a)| (own.method.as_str(), a))
+        .collect();
     if others.is_empty() {
         return Ok(StageRow::new(2, criterion, None, None, "there is no other method here"));
     }

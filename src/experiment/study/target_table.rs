@@ -136,17 +136,20 @@ impl Group {
                 (_, false) if certain(at) => "below the best",
                 _ => "not distinguished",
             };
-            rows.push((*place, TargetGainRow {
-                family: family.unwrap_or("all").to_owned(),
-                seeds: gains.by_seed.len() as i64,
-                reward_before: mean(&gains.before.iter().map(|prompts| mean(prompts)).collect::<Vec<_>>()),
-                gain: gain.value,
-                gain_low: gain.low,
-                gain_high: gain.high,
-                best_minus: below.map(|below| below.estimate.value),
-                p_best_holm: if at == best { None } else { against_best(at) },
-                standing: standing.to_owned(),
-            }));
+            rows.push((
+                *place,
+                TargetGainRow {
+                    family: family.unwrap_or("all").to_owned(),
+                    seeds: gains.by_seed.len() as i64,
+                    reward_before: mean(&gains.before.iter().map(|prompts| mean(prompts)).collect::<Vec<_>>()),
+                    gain: gain.value,
+                    gain_low: gain.low,
+                    gain_high: gain.high,
+                    best_minus: below.map(|below| below.estimate.value),
+                    p_best_holm: if at == best { None } else { against_best(at) },
+                    standing: standing.to_owned(),
+                },
+            ));
         }
         Ok(rows)
     }

@@ -20,7 +20,11 @@ pub(super) fn judge(evidence: &Evidence) -> Result<Finding> {
         return Ok(Finding::unknown(STATISTIC, 0, "no step has an ESS_p/ESS_t"));
     }
     let Some(ratio) = Estimate::geometric(&logs) else {
-        return Ok(Finding::unknown(STATISTIC, logs.len(), "an effective sample size is 0: the ratio has no logarithm"));
+        return Ok(Finding::unknown(
+            STATISTIC,
+            logs.len(),
+            "an effective sample size is 0: the ratio has no logarithm",
+        ));
     };
     let near = mean_of(&values(&evidence.qstar.ess_near_1)).unwrap_or_default();
     let verdict = if ratio.within(NEAR_1.0, NEAR_1.1) && near > 0.5 {

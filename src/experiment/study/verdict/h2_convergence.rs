@@ -1,9 +1,11 @@
 //! H2: no method learns faster.
 
+use std::cmp::Ordering;
+
 use anyhow::Result;
 
-use super::{Evidence, Finding, Outcome, RivalRow};
-use crate::experiment::study::estimates::{ALPHA, Difference, holm_of};
+use super::{Evidence, Finding, Outcome, RivalRow, corrected};
+use crate::experiment::study::estimates::Difference;
 use crate::experiment::study::scores::{Fewer, common_range};
 
 pub(super) const RULE: &str = "Statistic: the area under the learning curve over the samples that all methods have in common, \
@@ -19,36 +21,18 @@ pub(super) fn judge(evidence: &Evidence) -> Result<Finding> {
     let range = common_range(evidence.scored);
     let own = evidence.qstar.areas(range);
     let seeds = evidence.qstar.after.len();
-    let areas: Vec<(&str, Option<Difference>)> =
-        evidence.rivals().map(|rival| (rival.method.as_str(), Difference::of(&own, &rival.areas(range)))).collect();
-    if areas.is_empty() {
+    let names: Vec<&str> = evidence.rivals().map(|rival| rival.method.as_str()).collect();
+    if names.is_empty() {
         return Ok(Finding::unknown(STATISTIC, seeds, "there is no other method here"));
     }
-    let p: Vec<Option<f64>> = areas.iter().map(|(_, found)| found.and_then(|found| found.p_paired)).collect();
-    let p_holm = holm_of(&p)?;
-    let mut rows: Vec<RivalRow> = Vec::new();
-    for ((rival, found), (p, p_holm)) in areas.iter().zip(p.iter().zip(&p_holm)) {
-        let certain = p_holm.is_some_and(|p| p < ALPHA);
-        rows.push(RivalRow {
-            hypothesis: "H2".to_owned(),
-            statistic: STATISTIC.to_owned(),
-            theta: None,
-            rival: (*rival).to_owned(),
-            value: found.map(|found| found.estimate.value),
-            low: found.and_then(|found| found.estimate.low),
-            high: found.and_then(|found| found.estimate.high),
-            seeds: found.map_or(0, |found| found.seeds as i64),
-            p: *p,
-            p_holm: *p_holm,
-            detectable: found.and_then(|found| found.detectable(areas.len())),
-            better: match found {
-                Some(found) if certain && found.estimate.value > 0.0 => "qstar",
-                Some(found) if certain && found.estimate.value < 0.0 => "rival",
-                _ => "not distinguished",
-            }
-            .to_owned(),
-        });
-    }
+    let areas: Vec<Option<Difference>> =
+        evidence.rivals().map(|rival| Difference::of(&own, &rival.areas(range))).collect();
+    let p_holm = corrected(&areas)?;
+    let row = |at: usize| {
+        let test = (p_holm[at], names.len());
+        RivalRow::paired(("H2", STATISTIC, names[at]), areas[at].as_ref(), test, Some(Ordering::Greater))
+    };
+    let rows: Vec<RivalRow> = (0..names.len()).map(row).collect();
     let samples = samples(evidence)?;
     let slower: Vec<&RivalRow> = samples.iter().filter(|row| row.better == "rival").collect();
     let all = rows.iter().all(|row| row.better == "qstar");
@@ -58,7 +42,6 @@ pub(super) fn judge(evidence: &Evidence) -> Result<Finding> {
         (_, false) => Outcome::Refuted,
         _ => Outcome::Undecided,
     };
-    let closest = rows.iter().filter(|row| row.value.is_some()).min_by(|a, b| a.value.unwrap().total_cmp(&b.value.unwrap()));
     let list = |rows: &[&RivalRow]| rows.iter().map(|row| row.rival.as_str()).collect::<Vec<_>>().join(", ");
     let won: Vec<&RivalRow> = rows.iter().filter(|row| row.better == "qstar").collect();
     let mut why = format!("of {} areas that of qstar is larger for certain than {}", rows.len(), won.len());
@@ -73,14 +56,9 @@ pub(super) fn judge(evidence: &Evidence) -> Result<Finding> {
     if seeds < 2 {
         why = "one seed has no interval".to_owned();
     }
-    let mut finding = Finding { verdict, ..Finding::unknown(STATISTIC, seeds, why) };
-    if let Some(closest) = closest {
-        finding.against = Some(closest.rival.clone());
-        (finding.value, finding.low, finding.high) = (closest.value, closest.low, closest.high);
-        (finding.p_holm, finding.detectable) = (closest.p_holm, closest.detectable);
-    }
-    finding.rivals = rows.into_iter().chain(samples).collect();
-    Ok(finding)
+    let finding = Finding { verdict, ..Finding::unknown(STATISTIC, seeds, why) };
+    let finding = finding.decided_by(&rows, |row| row.rival.clone());
+    Ok(Finding { rivals: rows.into_iter().chain(samples).collect(), ..finding })
 }
 
 /// Samples to the level; nothing where none was fixed ahead.

@@ -1,9 +1,11 @@
 //! H4: what q* gains it does not buy with the largest, nor lose by the smallest, distance from the initial policy.
 
+use std::cmp::Ordering;
+
 use anyhow::Result;
 
-use super::{Evidence, Finding, Outcome, RivalRow};
-use crate::experiment::study::estimates::{ALPHA, Difference, Estimate, holm_of, values};
+use super::{Evidence, Finding, Outcome, RivalRow, corrected};
+use crate::experiment::study::estimates::{ALPHA, Difference, Estimate, values};
 
 pub(super) const RULE: &str = "Statistic: KL(π_θ‖π_init) of a held-out response of qstar at the end, in nats, with Student's \
     interval over seeds; differences from the other methods in KL and in reward by paired t over seeds, Holm over the methods \
@@ -24,14 +26,13 @@ pub(super) fn judge(evidence: &Evidence) -> Result<Finding> {
     }
     let kl: Vec<_> = evidence.rivals().map(|rival| Difference::of(&rival.kl, &qstar.kl)).collect();
     let reward: Vec<_> = evidence.rivals().map(|rival| Difference::of(&rival.after, &qstar.after)).collect();
-    let (kl, reward) = (rows(KL, &names, &kl, false)?, rows(REWARD, &names, &reward, true)?);
+    let (kl, reward) = (rows(KL, &names, &kl, None)?, rows(REWARD, &names, &reward, Some(Ordering::Less))?);
     let farther = kl.iter().filter(|row| is_certain(row) && row.value > Some(0.0)).count();
     let nearer = kl.iter().filter(|row| is_certain(row) && row.value < Some(0.0)).count();
     let dominates = |(kl, reward): &(&RivalRow, &RivalRow)| {
         is_certain(kl) && kl.value < Some(0.0) && is_certain(reward) && reward.value > Some(0.0)
     };
-    let dominating: Vec<&str> =
-        kl.iter().zip(&reward).filter(dominates).map(|(row, _)| row.rival.as_str()).collect();
+    let dominating: Vec<&str> = kl.iter().zip(&reward).filter(dominates).map(|(row, _)| row.rival.as_str()).collect();
     let verdict = if !dominating.is_empty() || farther == names.len() || nearer == names.len() {
         Outcome::Refuted
     } else if farther > 0 && nearer > 0 {
@@ -39,10 +40,8 @@ pub(super) fn judge(evidence: &Evidence) -> Result<Finding> {
     } else {
         Outcome::Undecided
     };
-    let mut why = format!(
-        "of {} methods {farther} end farther from π_init than qstar for certain, {nearer} nearer",
-        names.len()
-    );
+    let mut why =
+        format!("of {} methods {farther} end farther from π_init than qstar for certain, {nearer} nearer", names.len());
     if !dominating.is_empty() {
         why += &format!("; {} with more reward and less KL", dominating.join(", "));
     }
@@ -66,38 +65,16 @@ fn is_certain(row: &RivalRow) -> bool {
     row.p_holm.is_some_and(|p| p < ALPHA)
 }
 
-/// `more_is_better`: of reward. Of KL neither side is.
 fn rows(
     statistic: &str,
     names: &[&str],
-    differences: &[Option<Difference>],
-    more_is_better: bool,
+    found: &[Option<Difference>],
+    favours_qstar: Option<Ordering>,
 ) -> Result<Vec<RivalRow>> {
-    let p: Vec<Option<f64>> = differences.iter().map(|found| found.and_then(|found| found.p_paired)).collect();
-    let p_holm = holm_of(&p)?;
-    let mut rows = Vec::new();
-    for (at, name) in names.iter().enumerate() {
-        let found = differences[at];
-        let certain = p_holm[at].is_some_and(|p| p < ALPHA) && more_is_better;
-        let better = match found {
-            Some(found) if certain && found.estimate.value < 0.0 => "qstar",
-            Some(found) if certain && found.estimate.value > 0.0 => "rival",
-            _ => "not distinguished",
-        };
-        rows.push(RivalRow {
-            hypothesis: "H4".to_owned(),
-            statistic: statistic.to_owned(),
-            theta: None,
-            rival: (*name).to_owned(),
-            value: found.map(|found| found.estimate.value),
-            low: found.and_then(|found| found.estimate.low),
-            high: found.and_then(|found| found.estimate.high),
-            seeds: found.map_or(0, |found| found.seeds as i64),
-            p: p[at],
-            p_holm: p_holm[at],
-            detectable: found.and_then(|found| found.detectable(names.len())),
-            better: better.to_owned(),
-        });
-    }
-    Ok(rows)
+    let p_holm = corrected(found)?;
+    let row = |at: usize| {
+        let test = (p_holm[at], names.len());
+        RivalRow::paired(("H4", statistic, names[at]), found[at].as_ref(), test, favours_qstar)
+    };
+    Ok((0..names.len()).map(row).collect())
 }

@@ -36,22 +36,36 @@ pub(super) fn judge(evidence: &Evidence) -> Result<Finding> {
             repetition.push((run.seed, -last_self_bleu(run)?));
         }
         let exploration = [scored.distinct_2.clone(), repetition, scored.entropy.clone()];
-        explorers.push(Explorer { method: &scored.method, exploration, stability: stability(evidence, &scored.method) });
+        explorers.push(Explorer {
+            method: &scored.method,
+            exploration,
+            stability: stability(evidence, &scored.method),
+        });
     }
     let seeds = evidence.qstar.after.len();
     let (own, others): (Vec<Explorer>, Vec<Explorer>) = explorers.into_iter().partition(|e| e.method == QSTAR);
-    let Some(own) = own.first() else { return Ok(Finding::unknown(STATISTIC, seeds, "there are no runs of qstar here")) };
+    let Some(own) = own.first() else {
+        return Ok(Finding::unknown(STATISTIC, seeds, "there are no runs of qstar here"));
+    };
     if own.stability.is_empty() {
-        return Ok(Finding::unknown(STATISTIC, seeds, "gradient noise at one θ was not measured here: see `gradient_noise`"));
+        return Ok(Finding::unknown(
+            STATISTIC,
+            seeds,
+            "gradient noise at one θ was not measured here: see `gradient_noise`",
+        ));
     }
-    let (measured, left_out): (Vec<Explorer>, Vec<Explorer>) =
-        others.into_iter().partition(|other| other.stability.len() > 1 && other.exploration.iter().all(|x| x.len() > 1));
+    let (measured, left_out): (Vec<Explorer>, Vec<Explorer>) = others
+        .into_iter()
+        .partition(|other| other.stability.len() > 1 && other.exploration.iter().all(|x| x.len() > 1));
     let without = left_out.iter().map(|other| other.method).collect::<Vec<_>>().join(", ");
     // Seeds that all have: a resample draws the same ones for every method.
     let common = |of: &dyn Fn(&Explorer) -> Vec<BySeed>| -> Vec<i64> {
         let columns: Vec<BySeed> = measured.iter().chain([own]).flat_map(of).collect();
         let everywhere = |seed: &i64| columns.iter().all(|column| column.iter().any(|(known, _)| known == seed));
-        own.exploration[0].iter().map(|(seed, _)| *seed).chain(own.stability.iter().map(|(seed, _)| *seed))
+        own.exploration[0]
+            .iter()
+            .map(|(seed, _)| *seed)
+            .chain(own.stability.iter().map(|(seed, _)| *seed))
             .collect::<std::collections::BTreeSet<i64>>()
             .into_iter()
             .filter(everywhere)
@@ -67,7 +81,8 @@ pub(super) fn judge(evidence: &Evidence) -> Result<Finding> {
     let mut any = 0;
     for resample in 0..RESAMPLES as u64 {
         let mut rng = rng(BOOTSTRAP_SEED, Purpose::Bootstrap, resample, 0);
-        let mut draw = |from: &[i64]| (0..from.len()).map(|_| from[rng.random_range(0..from.len())]).collect::<Vec<_>>();
+        let mut draw =
+            |from: &[i64]| (0..from.len()).map(|_| from[rng.random_range(0..from.len())]).collect::<Vec<_>>();
         let (runs, draws) = (draw(&runs), draw(&draws));
         let beats: Vec<bool> = measured.iter().map(|other| other.beats(own, &runs, &draws)).collect();
         beats.iter().zip(&mut beaten).filter(|(beats, _)| **beats).for_each(|(_, count)| *count += 1);
@@ -138,10 +153,8 @@ fn stability(evidence: &Evidence, method: &str) -> BySeed {
     let Some(logs) = thetas.iter().map(of_theta).collect::<Option<Vec<_>>>() else { return Vec::new() };
     let Some(first) = logs.first() else { return Vec::new() };
     let of_seed = |(seed, _): &(i64, f64)| {
-        let all: Option<Vec<f64>> = logs
-            .iter()
-            .map(|log| log.iter().find(|(known, _)| known == seed).map(|(_, value)| *value))
-            .collect();
+        let all: Option<Vec<f64>> =
+            logs.iter().map(|log| log.iter().find(|(known, _)| known == seed).map(|(_, value)| *value)).collect();
         all.map(|all| (*seed, -all.iter().sum::<f64>() / all.len() as f64))
     };
     first.iter().filter_map(of_seed).collect()

@@ -10,14 +10,18 @@ mod h4_divergence;
 mod h5_exploration;
 mod words;
 
+use std::cmp::Ordering;
+
 use anyhow::{Context, Result};
 use polars::prelude::DataFrame;
 
+use super::estimates::{ALPHA, Difference, holm_of};
 use super::frames::{Arm, Comparison, Labels, arms_of_noise, comparisons, labelled};
 use super::level_of;
 use super::scores::{QSTAR, Scored};
 use crate::record::record;
 
+pub(super) use h1_balance::NEAR_1;
 pub use words::in_words;
 
 record! {
@@ -67,6 +71,39 @@ record! {
     }
 }
 
+impl RivalRow {
+    /// A difference over pairs of seeds, one of so many `tests` that were corrected together. `favours_qstar`: where it is
+    /// above zero, below, or at neither.
+    fn paired(
+        (hypothesis, statistic, rival): (&str, &str, &str),
+        found: Option<&Difference>,
+        (p_holm, tests): (Option<f64>, usize),
+        favours_qstar: Option<Ordering>,
+    ) -> Self {
+        let certain = p_holm.is_some_and(|p| p < ALPHA);
+        let side = found.filter(|_| certain).and_then(|found| found.estimate.value.partial_cmp(&0.0));
+        let better = match (side, favours_qstar) {
+            (Some(side), Some(favours)) if side == favours => "qstar",
+            (Some(side), Some(favours)) if side == favours.reverse() => "rival",
+            _ => "not distinguished",
+        };
+        Self {
+            hypothesis: hypothesis.to_owned(),
+            statistic: statistic.to_owned(),
+            theta: None,
+            rival: rival.to_owned(),
+            value: found.map(|found| found.estimate.value),
+            low: found.and_then(|found| found.estimate.low),
+            high: found.and_then(|found| found.estimate.high),
+            seeds: found.map_or(0, |found| found.seeds as i64),
+            p: found.and_then(|found| found.p_paired),
+            p_holm,
+            detectable: found.and_then(|found| found.detectable(tests)),
+            better: better.to_owned(),
+        }
+    }
+}
+
 /// What a hypothesis came to.
 struct Finding {
     statistic: &'static str,
@@ -100,6 +137,14 @@ impl Outcome {
 }
 
 impl Finding {
+    /// With the numbers of the comparison that is the least in favour of `qstar`: that of the smallest value.
+    fn decided_by(self, rows: &[RivalRow], name: impl Fn(&RivalRow) -> String) -> Self {
+        let known = rows.iter().filter_map(|row| Some((row, row.value?)));
+        let Some((row, value)) = known.min_by(|a, b| a.1.total_cmp(&b.1)) else { return self };
+        let RivalRow { low, high, p_holm, detectable, .. } = *row;
+        Self { against: Some(name(row)), value: Some(value), low, high, p_holm, detectable, ..self }
+    }
+
     /// Where the rule cannot be asked.
     fn unknown(statistic: &'static str, seeds: usize, why: impl Into<String>) -> Self {
         Self {
@@ -134,6 +179,11 @@ impl Evidence<'_> {
     }
 }
 
+/// Holm's correction of the paired tests.
+fn corrected(found: &[Option<Difference>]) -> Result<Vec<Option<f64>>> {
+    holm_of(&found.iter().map(|found| found.and_then(|found| found.p_paired)).collect::<Vec<_>>())
+}
+
 /// ln(tr Cov(g)/‖E g‖²) of one method at one θ, by seed; seeds without an estimate are left out.
 struct Noise {
     theta: String,
@@ -151,18 +201,8 @@ struct Hypothesis {
 }
 
 const HYPOTHESES: [Hypothesis; 5] = [
-    Hypothesis {
-        name: "H1",
-        claim: "ESS_p ≈ ESS_t at q*",
-        rule: h1_balance::RULE,
-        judge: h1_balance::judge,
-    },
-    Hypothesis {
-        name: "H2",
-        claim: "q* converges fastest",
-        rule: h2_convergence::RULE,
-        judge: h2_convergence::judge,
-    },
+    Hypothesis { name: "H1", claim: "ESS_p ≈ ESS_t at q*", rule: h1_balance::RULE, judge: h1_balance::judge },
+    Hypothesis { name: "H2", claim: "q* converges fastest", rule: h2_convergence::RULE, judge: h2_convergence::judge },
     Hypothesis {
         name: "H3",
         claim: "q* has the smallest gradient noise",

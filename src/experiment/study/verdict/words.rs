@@ -43,7 +43,7 @@ fn hypotheses(rows: &[OneRun]) -> Result<String> {
         let seeds = number("seeds")?.unwrap_or_default();
         let _ = write!(
             html,
-            "<li><b>{}</b>, “{}”, is <b>{}</b>: {}. {}{against}: {value}{}, {seeds:.0} seeds{}.</li>",
+            "<li><b>{}</b>, “{}”, is <b>{}</b>: {}. Statistic: {}{against}, {value}{}, {seeds:.0} seeds{}.</li>",
             text("hypothesis")?,
             text("claim")?,
             text("verdict")?,
