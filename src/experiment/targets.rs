@@ -51,7 +51,7 @@ impl World {
         let task = &*self.task;
         let key = format!("{}{}{ALGORITHM}{REWARD:?}", task.identity(), self.models.initial.digest()?);
         let folder = kept(data, &format!("{}-reward", task.name()), &key, |folder| {
-            let model = RewardModel::on(&self.models.initial, REWARD.seed)?;
+            let model = RewardModel::on(&self.models.initial.whole()?, REWARD.seed)?;
             let pairs = (REWARD.steps * REWARD.batch) as u64;
             let preferences = preferences(task, &model, Split::Train, FIRST_PAIR, pairs)?;
             train_reward_model(&model, &REWARD, &format!("{}: reward model (once)", task.name()), &preferences)?;
