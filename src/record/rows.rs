@@ -145,14 +145,26 @@ record! {
 record! {
     /// One run of a plan.
     pub struct PlanRow {
-        pub run: String,
+        /// Its number in the plan: what `qstar plan run --id` takes.
+        pub id: i64,
+        /// The name of its folder; null for a tuned arm whose trials are not done, for it depends on the setting.
+        pub run: Option<String>,
         pub task: String,
+        /// Of π_init.
+        pub parameters: i64,
+        pub target: String,
         pub method: String,
+        /// `common`, `trial-N` of the search for the method's own setting, or `tuned`.
+        pub setting: String,
         pub seed: i64,
         /// The most steps, and samples; a budget may end the run before.
         pub steps: i64,
         pub samples: i64,
         pub budget: Option<String>,
+        /// Steps whose rows are written.
+        pub steps_done: i64,
+        /// Whether a process is working on it now.
+        pub at_work: bool,
         pub done: bool,
     }
 }

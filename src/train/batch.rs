@@ -6,7 +6,7 @@ use rand::Rng;
 use super::sequences::numbers;
 use super::{Sequences, StepConfig};
 use crate::method::{Method, Rejection, Source, leave_one_out};
-use crate::mixture::Solution;
+use crate::mixture::{Solution, Temperature};
 use crate::models::Network;
 use crate::rollout::{Draw, Proposal, Response, Sampler};
 use crate::seed::{Purpose, rng};
@@ -128,6 +128,7 @@ impl Origin<'_> {
             seed: self.seed,
             purpose: Purpose::Rollout,
             step: self.step,
+            temperature: Temperature { mixture: self.config.temperature, ..Temperature::ONE },
             ..Sampler::of(self.task)?
         };
         let rollout = sampler.rollout(self.policy, self.target, &ids, k)?;
