@@ -11,8 +11,7 @@ use candle_core::{Result, Shape, Tensor, bail};
 use super::Traced;
 use super::cuda::on_gpu;
 use super::kernel::{fill_rows, for_dtype, tensor, with_values};
-use super::matmul::{Matrix, product_into};
-use crate::simd::{self, LANES, Real};
+use crate::simd::{self, LANES, Real, SmallProduct};
 
 /// The heads of one attention layer; query head h reads key head h / (query / kv).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,12 +60,6 @@ impl Heads {
     #[inline(always)]
     pub(super) fn value_at(&self, kv: usize) -> usize {
         if self.interleaved { (3 * kv + 2) * self.dim } else { (self.query + self.kv + kv) * self.dim }
-    }
-
-    /// The key head that query head `h` reads.
-    #[inline(always)]
-    pub(super) fn kv_of(&self, h: usize) -> usize {
-        h / (self.query / self.kv)
     }
 
     /// Batch and time of a packed tensor.
@@ -157,48 +150,7 @@ impl Sight {
 }
 
 /// Queries are worked on in blocks of so many, so that causality saves half the work and scores stay in the cache.
-const BLOCK: usize = 64;
-
-/// One head of one sequence: its queries, keys and values.
-struct Head<'a, T> {
-    x: &'a [T],
-    heads: Heads,
-    q: usize,
-    k: usize,
-    v: usize,
-}
-
-impl<'a, T: Real> Head<'a, T> {
-    fn new(x: &'a [T], heads: Heads, h: usize) -> Self {
-        let kv = heads.kv_of(h);
-        Self { x, heads, q: heads.query_at(h), k: heads.key_at(kv), v: heads.value_at(kv) }
-    }
-
-    /// Rows `from .. from + n` of the columns that begin at `column`.
-    fn part(&self, column: usize, from: usize, n: usize) -> Matrix<'a, T> {
-        let width = self.heads.packed();
-        Matrix::strided(&self.x[from * width + column..], n, self.heads.dim, width)
-    }
-
-    /// Attention of the queries `from .. from + n` to the first `seen` positions: `[n, seen]`.
-    fn probabilities(&self, from: usize, n: usize, seen: usize, sight: Sight, p: &mut [T]) {
-        product_into(p, seen, false, self.part(self.q, from, n), self.part(self.k, 0, seen).t());
-        let scale = T::ONE / T::of(self.heads.dim as f64).sqrt();
-        simd::dispatch(
-            #[inline(always)]
-            || {
-                for (i, row) in p[..n * seen].chunks_exact_mut(seen).enumerate() {
-                    let n = sight.of(from + i).min(seen);
-                    // Whole vectors: a loop over what is left of one costs more than a few exponentials of −∞.
-                    let (row, rest) = row.split_at_mut(n.next_multiple_of(LANES).min(seen));
-                    row[n..].fill(T::NEG_INFINITY);
-                    softmax(row, scale);
-                    rest.fill(T::ZERO);
-                }
-            },
-        );
-    }
-}
+const BLOCK: usize = 16;
 
 /// softmax(scale · row), in place.
 #[inline(always)]
@@ -213,54 +165,163 @@ pub(super) fn softmax<T: Real>(row: &mut [T], scale: T) {
     }
 }
 
-/// The blocks of queries: first, number, and how many positions any of them sees.
-fn blocks(time: usize, sight: Sight) -> impl Iterator<Item = (usize, usize, usize)> {
+/// A block of queries of one head: the first, how many, how many positions any of them sees, and the same in whole vectors.
+#[derive(Clone, Copy)]
+struct Queries {
+    from: usize,
+    count: usize,
+    seen: usize,
+    stride: usize,
+}
+
+fn blocks(time: usize, sight: Sight) -> impl Iterator<Item = Queries> {
     (0..time).step_by(BLOCK).map(move |from| {
-        let n = BLOCK.min(time - from);
-        (from, n, sight.of(from + n - 1))
+        let count = BLOCK.min(time - from);
+        let seen = sight.of(from + count - 1);
+        Queries { from, count, seen, stride: seen.next_multiple_of(LANES) }
     })
 }
 
+/// One sequence, and what the work on it has in memory.
+struct Sequence<'a, T> {
+    x: &'a [T],
+    heads: Heads,
+    sight: Sight,
+    /// Positions in whole vectors.
+    stride: usize,
+}
+
+impl<'a, T: Real> Sequence<'a, T> {
+    fn new(x: &'a [T], heads: Heads, time: usize, sight: Sight) -> Self {
+        Self { x, heads, sight, stride: time.next_multiple_of(LANES) }
+    }
+
+    fn scale(&self) -> T {
+        T::ONE / T::of(self.heads.dim as f64).sqrt()
+    }
+
+    /// The query heads that read a key head.
+    fn group(&self, kv: usize) -> std::ops::Range<usize> {
+        let size = self.heads.query / self.heads.kv;
+        kv * size..(kv + 1) * size
+    }
+
+    /// The columns of a head that begin at `column`, as rows: `[dim, stride]`, zero behind the last position.
+    fn transpose(&self, column: usize, to: &mut [T]) {
+        let rows = self.x.chunks_exact(self.heads.packed()).map(|row| &row[column..][..self.heads.dim]);
+        for (t, row) in rows.enumerate() {
+            for (i, &x) in row.iter().enumerate() {
+                to[i * self.stride + t] = x;
+            }
+        }
+    }
+
+    /// For rows of queries that are `step` apart the products with all keys that any sees: `[count, stride]`.
+    fn scores(&self, queries: Queries, rows: &[T], step: usize, transposed: &[T], out: &mut [T]) {
+        T::small_product(SmallProduct {
+            a: rows,
+            a_row: step,
+            a_step: 1,
+            b: transposed,
+            b_step: self.stride,
+            rows: queries.count,
+            inner: self.heads.dim,
+            cols: queries.stride,
+            out,
+            out_step: queries.stride,
+            add: false,
+        });
+    }
+
+    /// Attention of query head `h`: `[count, stride]`.
+    fn probabilities(&self, queries: Queries, h: usize, keys: &[T], p: &mut [T]) {
+        let width = self.heads.packed();
+        self.scores(queries, &self.x[queries.from * width + self.heads.query_at(h)..], width, keys, p);
+        let rows = &mut p[..queries.count * queries.stride];
+        T::softmax_rows(rows, queries.stride, self.scale(), |i| self.sight.of(queries.from + i));
+    }
+
+    /// The mean of what stands in the columns from `column` on, weighed by each row of p, into rows that are `step` apart.
+    fn mix(&self, queries: Queries, p: &[T], column: usize, out: &mut [T], step: usize) {
+        T::small_product(SmallProduct {
+            a: p,
+            a_row: queries.stride,
+            a_step: 1,
+            b: &self.x[column..],
+            b_step: self.heads.packed(),
+            rows: queries.count,
+            inner: queries.seen,
+            cols: self.heads.dim,
+            out,
+            out_step: step,
+            add: false,
+        });
+    }
+
+    /// Adds to the transposed gradient of keys or values, `[dim, stride]`, what the queries' rows, `step` apart, give it.
+    fn add_outer(&self, queries: Queries, rows: &[T], step: usize, p: &[T], to: &mut [T]) {
+        T::small_product(SmallProduct {
+            a: rows,
+            a_row: 1,
+            a_step: step,
+            b: p,
+            b_step: queries.stride,
+            rows: self.heads.dim,
+            inner: queries.count,
+            cols: queries.stride,
+            out: to,
+            out_step: self.stride,
+            add: true,
+        });
+    }
+}
+
 fn forward<T: Real>(x: &[T], y: &mut [T], heads: Heads, time: usize, sight: &Sight) {
-    let mut p = vec![T::ZERO; BLOCK.min(time) * time];
-    for h in 0..heads.query {
-        let head = Head::new(x, heads, h);
-        for (from, n, seen) in blocks(time, *sight) {
-            head.probabilities(from, n, seen, *sight, &mut p);
-            let out = &mut y[from * heads.width() + h * heads.dim..];
-            product_into(out, heads.width(), false, Matrix::new(&p[..n * seen], n, seen), head.part(head.v, 0, seen));
+    let sequence = Sequence::new(x, heads, time, *sight);
+    let mut keys = vec![T::ZERO; heads.dim * sequence.stride];
+    let mut p = vec![T::ZERO; BLOCK * sequence.stride];
+    for kv in 0..heads.kv {
+        sequence.transpose(heads.key_at(kv), &mut keys);
+        for h in sequence.group(kv) {
+            for queries in blocks(time, *sight) {
+                sequence.probabilities(queries, h, &keys, &mut p);
+                let out = &mut y[queries.from * heads.width() + h * heads.dim..];
+                sequence.mix(queries, &p, heads.value_at(kv), out, heads.width());
+            }
         }
     }
 }
 
-/// `dx` is zero.
+/// Writes all of `dx`.
 fn backward<T: Real>(x: &[T], grad: &[T], dx: &mut [T], heads: Heads, time: usize, sight: &Sight) {
-    let width = heads.packed();
-    let size = BLOCK.min(time) * time;
-    let (mut p, mut ds) = (vec![T::ZERO; size], vec![T::ZERO; size]);
-    let scale = T::ONE / T::of(heads.dim as f64).sqrt();
-    for h in 0..heads.query {
-        let head = Head::new(x, heads, h);
-        for (from, n, seen) in blocks(time, *sight) {
-            head.probabilities(from, n, seen, *sight, &mut p);
-            let g = Matrix::strided(&grad[from * heads.width() + h * heads.dim..], n, heads.dim, heads.width());
-            product_into(&mut ds, seen, false, g, head.part(head.v, 0, seen).t());
-            simd::dispatch(
-                #[inline(always)]
-                || {
-                    for (p, ds) in p[..n * seen].chunks_exact(seen).zip(ds.chunks_exact_mut(seen)) {
-                        let mean = simd::dot(p, ds);
-                        for (ds, &p) in ds.iter_mut().zip(p) {
-                            *ds = p * (*ds - mean) * scale;
-                        }
-                    }
-                },
-            );
-            let (p, ds) = (Matrix::new(&p[..n * seen], n, seen), Matrix::new(&ds[..n * seen], n, seen));
-            product_into(&mut dx[from * width + head.q..], width, false, ds, head.part(head.k, 0, seen));
-            // Several query heads may share these keys and values.
-            product_into(&mut dx[head.k..], width, true, ds.t(), head.part(head.q, from, n));
-            product_into(&mut dx[head.v..], width, true, p.t(), g);
+    let sequence = Sequence::new(x, heads, time, *sight);
+    let (width, stride) = (heads.packed(), sequence.stride);
+    let [mut keys, mut values, mut dkeys, mut dvalues] = std::array::from_fn(|_| vec![T::ZERO; heads.dim * stride]);
+    let (mut p, mut ds) = (vec![T::ZERO; BLOCK * stride], vec![T::ZERO; BLOCK * stride]);
+    for kv in 0..heads.kv {
+        sequence.transpose(heads.key_at(kv), &mut keys);
+        sequence.transpose(heads.value_at(kv), &mut values);
+        // Several query heads may share these keys and values.
+        dkeys.fill(T::ZERO);
+        dvalues.fill(T::ZERO);
+        for h in sequence.group(kv) {
+            for queries in blocks(time, *sight) {
+                let q = queries.from * width + heads.query_at(h);
+                let g = &grad[queries.from * heads.width() + h * heads.dim..];
+                sequence.probabilities(queries, h, &keys, &mut p);
+                sequence.scores(queries, g, heads.width(), &values, &mut ds);
+                let size = queries.count * queries.stride;
+                T::softmax_slopes(&p[..size], &mut ds[..size], queries.stride, sequence.scale());
+                sequence.mix(queries, &ds, heads.key_at(kv), &mut dx[q..], width);
+                sequence.add_outer(queries, &x[q..], width, &ds, &mut dkeys);
+                sequence.add_outer(queries, g, heads.width(), &p, &mut dvalues);
+            }
+        }
+        for (t, dx) in dx.chunks_exact_mut(width).enumerate() {
+            for i in 0..heads.dim {
+                dx[heads.key_at(kv) + i] = dkeys[i * stride + t];
+                dx[heads.value_at(kv) + i] = dvalues[i * stride + t];
+            }
         }
     }
 }

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use super::Heads;
 use super::cuda::on_gpu;
 use super::kernel::with_values;
-use crate::simd::{self, Real};
+use crate::simd::{LANES, Real, SmallProduct};
 
 /// The keys and values of every layer for a batch of sequences of different lengths, in f32 on the CPU, or in the
 /// model's type on its GPU.
@@ -56,6 +56,8 @@ impl KvCache {
         }
         on_gpu!(packed, self.on_gpu[layer].attend(&self.lengths, capacity, heads, packed));
         let (width, kv_width, out_width) = (heads.packed(), heads.kv * heads.dim, heads.width());
+        // The query heads that read a key head; they stand together.
+        let group = heads.query / heads.kv;
         let mut out = vec![0f32; batch * time * out_width];
         let (keys, values) = &mut self.layers[layer];
         let room = capacity * kv_width;
@@ -65,7 +67,7 @@ impl KvCache {
             let rows = x.par_chunks_exact(time * width).zip(out.par_chunks_exact_mut(time * out_width));
             let rows = rows.zip(keys.par_chunks_exact_mut(room).zip(values.par_chunks_exact_mut(room)));
             rows.zip(&self.lengths).for_each(|(((x, out), (keys, values)), &start)| {
-                let mut p = vec![0f32; blocks(start + time - 1)];
+                let mut p = vec![0f32; group * blocks(start + time - 1)];
                 for (t, row) in x.chunks_exact(width).enumerate() {
                     for kv in 0..heads.kv {
                         for (i, &k) in row[heads.key_at(kv)..][..heads.dim].iter().enumerate() {
@@ -75,21 +77,40 @@ impl KvCache {
                         values[(start + t) * kv_width + kv * heads.dim..][..heads.dim].copy_from_slice(v);
                     }
                 }
-                simd::dispatch(
-                    #[inline(always)]
-                    || {
-                        for h in 0..heads.query {
-                            let offset = heads.kv_of(h) * heads.dim;
-                            for t in 0..time {
-                                let p = &mut p[..blocks(start + t)];
-                                let q = &x[t * width + heads.query_at(h)..][..heads.dim];
-                                probabilities(q, &keys[offset * capacity..], capacity, start + t + 1, p);
-                                let out = &mut out[t * out_width + h * heads.dim..][..heads.dim];
-                                mix(&p[..=start + t], &values[offset..], kv_width, out);
-                            }
-                        }
-                    },
-                );
+                for t in 0..time {
+                    let seen = start + t + 1;
+                    let cols = blocks(start + t);
+                    let p = &mut p[..group * cols];
+                    for kv in 0..heads.kv {
+                        f32::small_product(SmallProduct {
+                            a: &x[t * width + heads.query_at(kv * group)..],
+                            a_row: heads.dim,
+                            a_step: 1,
+                            b: &keys[kv * heads.dim * capacity..],
+                            b_step: capacity,
+                            rows: group,
+                            inner: heads.dim,
+                            cols,
+                            out: p,
+                            out_step: cols,
+                            add: false,
+                        });
+                        f32::softmax_rows(p, cols, 1.0 / (heads.dim as f32).sqrt(), |_| seen);
+                        f32::small_product(SmallProduct {
+                            a: p,
+                            a_row: cols,
+                            a_step: 1,
+                            b: &values[kv * heads.dim..],
+                            b_step: kv_width,
+                            rows: group,
+                            inner: seen,
+                            cols: heads.dim,
+                            out: &mut out[t * out_width + kv * group * heads.dim..],
+                            out_step: heads.dim,
+                            add: false,
+                        });
+                    }
+                }
             });
             Ok(())
         })?;
@@ -135,73 +156,10 @@ impl KvCache {
     }
 }
 
-/// Positions are worked on in blocks of so many: whole vector registers, with no loop for a remainder.
-const BLOCK: usize = 16;
+/// Positions are worked on in whole vector registers, with no loop for a remainder.
+const BLOCK: usize = LANES;
 
 /// The number of positions 0 ..= t in whole blocks.
-#[inline(always)]
 fn blocks(t: usize) -> usize {
     (t + 1).next_multiple_of(BLOCK)
-}
-
-/// softmax(q·k / sqrt(dim)) over the first `n` positions, in whole blocks: zero behind them.
-/// `keys` is transposed, `[dim, stride]`, so that the loop runs along positions and vectorises for any dim.
-#[inline(always)]
-fn probabilities<T: Real>(q: &[T], keys: &[T], stride: usize, n: usize, scores: &mut [T]) {
-    dots(q, keys, stride, scores);
-    scores[n..].fill(T::NEG_INFINITY);
-    let scale = T::ONE / T::of(q.len() as f64).sqrt();
-    let top = simd::max(scores);
-    for score in scores.iter_mut() {
-        *score = ((*score - top) * scale).exp();
-    }
-    let inverse = T::ONE / simd::sum([scores], |[x]| x);
-    for score in scores {
-        *score *= inverse;
-    }
-}
-
-/// out_s = Σ_i a_i m_is for a transposed `[dim, stride]` matrix m; `out` is whole blocks.
-#[inline(always)]
-fn dots<T: Real>(a: &[T], m: &[T], stride: usize, out: &mut [T]) {
-    let (fours, ones) = out.as_chunks_mut::<{ 4 * BLOCK }>();
-    let rest = 4 * BLOCK * fours.len();
-    for (j, out) in fours.iter_mut().enumerate() {
-        *out = combine(a, &m[4 * BLOCK * j..], stride);
-    }
-    for (j, out) in ones.as_chunks_mut::<BLOCK>().0.iter_mut().enumerate() {
-        *out = combine(a, &m[rest + BLOCK * j..], stride);
-    }
-}
-
-/// out = Σ_s p_s · row s; rows are `stride` apart.
-#[inline(always)]
-fn mix<T: Real>(p: &[T], rows: &[T], stride: usize, out: &mut [T]) {
-    let (fours, ones) = out.as_chunks_mut::<{ 4 * BLOCK }>();
-    let mut at = 0;
-    for out in fours {
-        *out = combine(p, &rows[at..], stride);
-        at += 4 * BLOCK;
-    }
-    let (ones, rest) = ones.as_chunks_mut::<BLOCK>();
-    for out in ones {
-        *out = combine(p, &rows[at..], stride);
-        at += BLOCK;
-    }
-    for (i, out) in rest.iter_mut().enumerate() {
-        *out = combine::<T, 1>(p, &rows[at + i..], stride)[0];
-    }
-}
-
-/// Σ_i a_i · row i, of the first N values of rows that are `stride` apart; the sums stay in registers.
-#[inline(always)]
-fn combine<T: Real, const N: usize>(a: &[T], rows: &[T], stride: usize) -> [T; N] {
-    let mut sums = [T::ZERO; N];
-    for (i, &a) in a.iter().enumerate() {
-        let row = &rows[i * stride..][..N];
-        for n in 0..N {
-            sums[n] += a * row[n];
-        }
-    }
-    sums
 }

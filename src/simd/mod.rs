@@ -5,8 +5,12 @@
 //! The elementary functions here have no branches and no calls, so that such loops do vectorise.
 
 mod products;
+mod small;
+mod softmax;
 
 use candle_core::{CpuStorage, WithDType};
+pub use small::SmallProduct;
+use softmax::{Slopes, Softmax};
 
 /// Runs `kernel` with the widest instruction set of this machine.
 ///
@@ -60,6 +64,12 @@ pub trait Real:
     fn products_of_rows(x: &[Self], w: &[Self], inner: usize, out: &mut [Self]);
     /// Adds to `out` `[rows of x, n]` x times the first n columns of w, whose rows are `step` apart.
     fn products_with_columns(x: &[Self], inner: usize, w: &[Self], step: usize, n: usize, out: &mut [Self]);
+    fn small_product(product: SmallProduct<Self>);
+    /// softmax(scale · x) of the first `seen(i)` values x, one or more, of every row i, in place, with zeros behind them. Rows
+    /// are `width` long, a multiple of [`LANES`].
+    fn softmax_rows(rows: &mut [Self], width: usize, scale: Self, seen: impl Fn(usize) -> usize);
+    /// Turns the gradients of rows p of probabilities into those of the values that they are the softmax of.
+    fn softmax_slopes(p: &[Self], slopes: &mut [Self], width: usize, scale: Self);
     /// The values of a storage of this type, to be changed.
     fn values_mut(storage: &mut CpuStorage) -> Option<&mut [Self]>;
 }
@@ -126,6 +136,17 @@ impl Real for f32 {
     fn products_with_columns(x: &[f32], inner: usize, w: &[f32], step: usize, n: usize, out: &mut [f32]) {
         products::products_with_columns(x, inner, w, step, n, out);
     }
+    fn small_product(product: SmallProduct<f32>) {
+        pulp::Arch::new().dispatch(product);
+    }
+    fn softmax_rows(rows: &mut [f32], width: usize, scale: f32, seen: impl Fn(usize) -> usize) {
+        assert!(width.is_multiple_of(LANES), "rows of a softmax are whole vectors");
+        pulp::Arch::new().dispatch(Softmax { rows, width, scale, seen });
+    }
+    fn softmax_slopes(p: &[f32], slopes: &mut [f32], width: usize, scale: f32) {
+        assert!(width.is_multiple_of(LANES), "rows of a softmax are whole vectors");
+        pulp::Arch::new().dispatch(Slopes { p, slopes, width, scale });
+    }
     fn values_mut(storage: &mut CpuStorage) -> Option<&mut [Self]> {
         match storage {
             CpuStorage::F32(values) => Some(values),
@@ -190,6 +211,15 @@ impl Real for f64 {
                 }
             }
         }
+    }
+    fn small_product(product: SmallProduct<f64>) {
+        product.plain();
+    }
+    fn softmax_rows(rows: &mut [f64], width: usize, scale: f64, seen: impl Fn(usize) -> usize) {
+        Softmax { rows, width, scale, seen }.plain();
+    }
+    fn softmax_slopes(p: &[f64], slopes: &mut [f64], width: usize, scale: f64) {
+        Slopes { p, slopes, width, scale }.plain();
     }
     fn values_mut(storage: &mut CpuStorage) -> Option<&mut [Self]> {
         match storage {
@@ -260,15 +290,15 @@ fn in_blocks<T, const S: usize>(slices: [&[T]; S]) -> ([&[[T; LANES]]; S], [&[T]
 
 /// All lanes joined, by halves: a few vector operations instead of a chain of scalar ones.
 #[inline(always)]
-fn halve<T: Real>(mut lanes: [T; LANES], join: impl Fn(T, T) -> T) -> T {
-    let mut width = LANES / 2;
-    while width > 0 {
-        for i in 0..width {
-            lanes[i] = join(lanes[i], lanes[i + width]);
-        }
-        width /= 2;
+fn halve<T: Real>(lanes: [T; LANES], join: impl Fn(T, T) -> T) -> T {
+    let (mut eight, mut four) = ([T::ZERO; 8], [T::ZERO; 4]);
+    for i in 0..8 {
+        eight[i] = join(lanes[i], lanes[i + 8]);
     }
-    lanes[0]
+    for i in 0..4 {
+        four[i] = join(eight[i], eight[i + 4]);
+    }
+    join(join(four[0], four[2]), join(four[1], four[3]))
 }
 
 /// Σ a_i b_i.
