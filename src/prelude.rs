@@ -41,7 +41,8 @@ pub use crate::models::{
 };
 pub use crate::plot::{self, Figure};
 pub use crate::progress::Progress;
-pub use crate::record::{self, RunFolder};
+pub use crate::record::{self, Compared, EvaluationRow, PlanRow, RunFolder, SampleRow, StepRow, compare, frames};
+pub use crate::report::{Page, environment};
 pub use crate::reward::{
     CalibrationRow, Completion, ExecutionRow, Preference, PreferenceEvaluation, Preferences, RewardEvaluationRow,
     evaluate_preferences, execute, execution_accuracy,

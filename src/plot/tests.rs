@@ -62,7 +62,7 @@ fn steps(tasks: &[&str], smallest_ess: f64) -> DataFrame {
 }
 
 /// The figure has these texts, is an image of this size in pixels, and its ink reaches into all quarters.
-fn check(figure: &Figure, labels: &[&str], width: u32, height: u32) {
+pub(super) fn check(figure: &Figure, labels: &[&str], width: u32, height: u32) {
     for label in labels {
         assert!(figure.svg.contains(label), "no {label} in {}", figure.svg);
     }
@@ -78,7 +78,7 @@ fn check(figure: &Figure, labels: &[&str], width: u32, height: u32) {
     assert!(quarters.iter().all(|ink| *ink > 1000), "{quarters:?}");
 }
 
-fn error(result: anyhow::Result<Figure>) -> String {
+pub(super) fn error(result: anyhow::Result<Figure>) -> String {
     format!("{:#}", result.unwrap_err())
 }
 
@@ -274,12 +274,14 @@ type Draw = fn(&DataFrame) -> anyhow::Result<Figure>;
 
 #[test]
 fn every_missing_column_is_named() {
-    let figures: [(Draw, DataFrame); 8] = [
+    let figures: [(Draw, DataFrame); 10] = [
         (aggregate_intervals, aggregates()),
         (probability_of_improvement, improvements()),
         (performance_profile, points("threshold", "share")),
         (sample_efficiency, points("samples", "iqm")),
         (calibration, bins()),
+        (gradient_noise, super::study_tests::noise()),
+        (targets_by_family, super::study_tests::gains()),
         (reward_curves, evaluations(&["a"], 2)),
         (ess_scatter, steps(&["a"], 0.4).drop_many(["alpha_q05", "alpha_q50", "alpha_q95", "alpha_histogram"])),
         (alpha_over_training, steps(&["a"], 0.4).drop_many(["ess_p", "ess_t"])),
@@ -293,7 +295,7 @@ fn every_missing_column_is_named() {
     }
 }
 
-fn with<T>(frame: &DataFrame, name: &str, value: T) -> DataFrame
+pub(super) fn with<T>(frame: &DataFrame, name: &str, value: T) -> DataFrame
 where
     Series: NamedFrom<Vec<T>, [T]>,
     T: Clone,
