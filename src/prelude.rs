@@ -41,7 +41,7 @@ pub use crate::models::{
 };
 pub use crate::plot::{self, Figure};
 pub use crate::progress::Progress;
-pub use crate::record::{self, RunFolder};
+pub use crate::record::{self, EvaluationRow, PlanRow, RunFolder, SampleRow, StepRow, compare, frames};
 pub use crate::reward::{
     CalibrationRow, Completion, ExecutionRow, Preference, PreferenceEvaluation, Preferences, RewardEvaluationRow,
     evaluate_preferences, execute, execution_accuracy,

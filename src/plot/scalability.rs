@@ -54,7 +54,8 @@ pub fn scalability(evaluations: &DataFrame, steps: &DataFrame, method: &str, bas
         style::SERIES.len(),
         names.len()
     );
-    let look = |name: &str| names.iter().position(|known| *known == name).map_or(style::SERIES[0], |at| style::SERIES[at]);
+    let look =
+        |name: &str| names.iter().position(|known| *known == name).map_or(style::SERIES[0], |at| style::SERIES[at]);
     let mut legend: Vec<Entry> = names.iter().map(|name| Entry::new(Key::Line(look(name)), *name)).collect();
     let band = format!("{T_INTERVAL}; α: 5 % to 95 % of tokens");
     legend.push(Entry::new(Key::Area(style::REFERENCE, 2.0 * style::BAND_OPACITY), band));
@@ -99,9 +100,8 @@ fn advantages(evaluations: &DataFrame, method: &str, baseline: &str) -> Result<S
     }
     ensure!(!runs.is_empty(), "scalability found neither `{method}` nor `{baseline}` in the column `method`");
     let found = |((name, size), sides): ((String, i64), [BTreeMap<i64, Curve>; 2])| {
-        let found = advantage(sides).with_context(|| {
-            format!("{method} against {baseline} on {name} with {size} parameters")
-        })?;
+        let found = advantage(sides)
+            .with_context(|| format!("{method} against {baseline} on {name} with {size} parameters"))?;
         Ok(((name, size), found))
     };
     runs.into_iter().map(found).collect()
@@ -165,7 +165,10 @@ fn alphas(steps: &DataFrame, method: &str) -> Result<Series> {
             of_seeds.insert(seeds[row], samples[row], quantile).with_context(|| tasks[row].clone())?;
         }
     }
-    ensure!(!runs.is_empty(), "`{method}` has no row with quantiles of α: scalability compares a method with a mixture");
+    ensure!(
+        !runs.is_empty(),
+        "`{method}` has no row with quantiles of α: scalability compares a method with a mixture"
+    );
     let found = |(key, quantiles): ((String, i64), [Seeds; 3])| {
         let [low, middle, high] = quantiles.map(|of_seeds| of_seeds.common());
         let rows: Vec<[f64; 4]> = low?
