@@ -11,7 +11,7 @@ pub use crate::evaluation::{self, Fields, Options as EvaluationOptions, Sample, 
 pub use crate::experiment::exact::{Estimate, Setting, Tabular, TabularProposal, Tree};
 pub use crate::experiment::{
     Arm, Curves, DraftRow, Experiment, Folders, LearnedReward, Part, Plan, Policy, Preset, RemedyRow, Results, Search,
-    TargetName, TargetRow, World, derivation, exact, measure_targets, remedies, report,
+    TargetName, TargetRow, World, derivation, exact, measure_targets, remedies, report, study,
 };
 pub use crate::judge::{
     AgreementRow, Answer, ChatConfig, ChatJudge, EstimateRow, Judge, Judgment, JudgmentRow, Outcome,

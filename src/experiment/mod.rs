@@ -1,5 +1,5 @@
 //! Plans of experiments: which task, methods and seeds, at which scale; targets, and the remedies against their cost;
-//! the frames of the derivation and of the exact world; reward models from HH-RLHF's pairs.
+//! the frames of the derivation and of the exact world; the study's tables and its verdict; reward models from HH-RLHF's pairs.
 
 mod cache;
 mod comparison;
@@ -17,6 +17,7 @@ mod results;
 mod scratch;
 mod search;
 mod status;
+pub mod study;
 mod targets;
 mod text_world;
 mod world;

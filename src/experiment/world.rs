@@ -127,6 +127,24 @@ impl World {
         FamilyRow::frame(&rows)
     }
 
+    /// A held-out reward to be reached, fixed before any run: so large a `share` of the way from π_init's to the expert's.
+    /// Measured on validation prompts, which no result is reported on.
+    ///
+    /// # Errors
+    /// Fewer validation prompts than `prompts`; an expert that is no better than π_init.
+    pub fn level(&self, share: f64, prompts: usize) -> Result<f64> {
+        let reward = |model: &LanguageModel| -> Result<f64> {
+            let (network, held_out) = (model.frozen()?, (HeldOut::Validation, prompts));
+            Ok(evaluate(&*self.task, &network, &network, held_out, HELD_OUT_SEED, 0, &Spent::default())?.row.reward)
+        };
+        let (initial, expert) = (reward(&self.models.initial)?, reward(&self.expert)?);
+        ensure!(
+            expert > initial,
+            "the expert's held-out reward is {expert}, that of π_init {initial}: there is no way up"
+        );
+        Ok(initial + share * (expert - initial))
+    }
+
     /// The small real model, from the hub's cache or from the hub. Its stories and its expert are made
     /// once and kept in `data/cache`.
     ///

@@ -70,8 +70,8 @@ fn steps(task: &str, parameters: i64, methods: &[&str], seeds: i64) -> DataFrame
 
 pub(super) fn noise() -> DataFrame {
     df!(
-        "at" => ["start", "start", "end"], "method" => ["reinforce", "qstar", "qstar"], "noise" => [40.0, 400.0, 90.0],
-        "low" => [Some(31.0), Some(200.0), None], "high" => [Some(52.0), Some(800.0), None],
+        "theta" => ["start", "start", "end"], "method" => ["reinforce", "qstar", "qstar"], "noise" => [40.0, 400.0, 90.0],
+        "noise_low" => [Some(31.0), Some(200.0), None], "noise_high" => [Some(52.0), Some(800.0), None],
     )
     .unwrap()
 }
@@ -79,7 +79,7 @@ pub(super) fn noise() -> DataFrame {
 pub(super) fn gains() -> DataFrame {
     df!(
         "target" => ["expert", "conditional", "expert", "conditional"], "family" => ["code", "code", "summary", "summary"],
-        "gain" => [0.12, 0.03, -0.1, 0.05], "low" => [0.08, -0.01, -0.2, 0.0], "high" => [0.16, 0.07, 0.0, 0.1],
+        "gain" => [0.12, 0.03, -0.1, 0.05], "gain_low" => [0.08, -0.01, -0.2, 0.0], "gain_high" => [0.16, 0.07, 0.0, 0.1],
     )
     .unwrap()
 }
@@ -175,7 +175,7 @@ fn weights_have_a_row_a_variant() {
 fn noise_is_logarithmic_and_gains_have_their_zero() {
     let figure = gradient_noise(&noise()).unwrap();
     check(&figure, &["tr Cov(g)", "start", "end", "\n100\n"], 864, 166);
-    assert!(error(gradient_noise(&with(&noise(), "low", 0.0))).contains("must be positive"));
+    assert!(error(gradient_noise(&with(&noise(), "noise_low", 0.0))).contains("must be positive"));
     let figure = targets_by_family(&gains()).unwrap();
     check(&figure, &["conditional", "summary", "no gain", "Gain in held-out reward"], 864, 166);
     // The expert looks as in every figure of targets.

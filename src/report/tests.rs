@@ -11,7 +11,7 @@ const ATTACK: &str = "<script>alert(1)</script>\u{0}\u{202e}\"'&amp;]]><img src=
 
 fn figure(family: &str) -> Figure {
     let gains = df!(
-        "target" => ["expert"], "family" => [family], "gain" => [0.1], "low" => [0.05], "high" => [0.15],
+        "target" => ["expert"], "family" => [family], "gain" => [0.1], "gain_low" => [0.05], "gain_high" => [0.15],
     );
     targets_by_family(&gains.unwrap()).unwrap()
 }
