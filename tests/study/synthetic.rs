@@ -131,6 +131,11 @@ fn noise_that_is_smaller_everywhere_supports_h3_and_what_was_not_found_does_not(
     let nowhere = verdict(&made, Some(&rows(&|_| None)));
     assert_eq!(says(&nowhere, "H3"), "undecided");
     assert!(word(&nowhere, &[("hypothesis", "H3")], "why").contains("more steps"));
+    // A seed of qstar without a signal: what is left of it is flattered.
+    let of_qstar = |seed: i64| (seed > 0).then(|| 1.0 + jitter(seed));
+    let both = |seed| [("qstar", seed, of_qstar(seed)), ("sft", seed, Some(8.0 + 40.0 * jitter(seed)))];
+    let flattered = noise(&(0..5).flat_map(both).collect::<Vec<_>>());
+    assert_eq!(says(&verdict(&made, Some(&flattered)), "H3"), "undecided");
     let twice = noise(&[("qstar", 0, Some(1.0)), ("qstar", 0, Some(2.0))]);
     let (evaluations, samples, steps) = frames(&made);
     let error = study::verdict(&evaluations, &samples, &steps, Some(&twice), &LEVELS).unwrap_err();
