@@ -115,10 +115,10 @@ pub fn frames(runs: &[Made]) -> (DataFrame, DataFrame, DataFrame) {
     (frame(evaluations), frame(samples), frame(steps))
 }
 
-/// A frame of gradient noise at one θ: (method, seed, tr Cov(g)/‖E g‖²).
-pub fn noise(rows: &[(&str, i64, Option<f64>)]) -> DataFrame {
+/// A frame of gradient noise on a task, at one θ: (method, seed, tr Cov(g)/‖E g‖²).
+pub fn noise(task: &str, rows: &[(&str, i64, Option<f64>)]) -> DataFrame {
     frame(vec![
-        text("task", rows.iter().map(|_| "t".to_owned())),
+        text("task", rows.iter().map(|_| task.to_owned())),
         text("theta", rows.iter().map(|_| "π_init".to_owned())),
         text("method", rows.iter().map(|row| row.0.to_owned())),
         column("seed", rows.iter().map(|row| row.1).collect::<Vec<_>>()),
