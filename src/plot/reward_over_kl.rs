@@ -87,14 +87,7 @@ fn curve(method: &str, rows: Vec<Row>) -> Result<Line> {
     }
     let (kl, reward) = (kl.common()?, reward.common()?);
     let last = |of: &[(f64, Vec<f64>)]| Mean::of(&of.last().context("a run without evaluations")?.1);
-    let point = |((_, kl), (_, reward)): (&(f64, Vec<f64>), &(f64, Vec<f64>))| Point {
-        x: mean(kl),
-        y: mean(reward),
-        ends: None,
-    };
-    Ok(Line {
-        method: method.to_owned(),
-        points: kl.iter().zip(&reward).map(point).collect(),
-        end: Some([last(&kl)?, last(&reward)?]),
-    })
+    let both = kl.iter().zip(&reward);
+    let points = both.map(|((_, kl), (_, reward))| Point { x: mean(kl), y: mean(reward), ends: None }).collect();
+    Ok(Line { method: method.to_owned(), points, end: Some([last(&kl)?, last(&reward)?]) })
 }

@@ -44,6 +44,7 @@ macro_rules! record {
         pub struct $Name { $($(#[doc = $doc])* pub $field: $T,)* }
 
         impl $Name {
+            #[allow(dead_code)]
             /// The rows as a frame, one column a field.
             pub fn frame(rows: &[Self]) -> anyhow::Result<polars::prelude::DataFrame> {
                 use polars::prelude::{Column, DataFrame, NamedFrom};
@@ -54,6 +55,8 @@ macro_rules! record {
                 Ok(DataFrame::new(rows.len(), columns)?)
             }
 
+            // Of a row that is not exported nobody may ask.
+            #[allow(dead_code)]
             /// The help on the frame: a row a column, with `column`, `type` and `meaning`, which has the unit.
             pub fn columns() -> anyhow::Result<polars::prelude::DataFrame> {
                 $crate::record::described(&[

@@ -347,6 +347,9 @@ fn check_verdict(judged: &DataFrame, rivals: &DataFrame, [evaluations, _, steps]
     }
 }
 
+/// A method: for each of two seeds distinct-2, −self-BLEU and entropy, and the logarithm of its noise.
+type Explored = (&'static str, [[f64; 3]; 2], [f64; 2]);
+
 /// H5 with a noise that is given: all sixteen resamples of two seeds of runs and two of noise, which are equally likely.
 fn check_exploration(frames: &[&DataFrame; 3], [evaluations, samples, _]: &[Files; 3]) {
     let given = [("sft", [0.5, 0.6]), ("on_policy", [0.2, 1.1]), ("reinforce", [0.1, 3.0]), ("qstar", [1.0, 1.0])];
@@ -360,7 +363,7 @@ fn check_exploration(frames: &[&DataFrame; 3], [evaluations, samples, _]: &[File
         let [distinct, entropy] = ["distinct_2", "entropy"].map(|name| last(evaluations, method, seed, name));
         [distinct, -self_bleu(samples, method, seed), entropy]
     };
-    let measured: Vec<(&str, [[f64; 3]; 2], [f64; 2])> = given
+    let measured: Vec<Explored> = given
         .iter()
         .map(|(method, noise)| (*method, [measures(method, 0), measures(method, 1)], noise.map(f64::ln)))
         .collect();
@@ -369,7 +372,7 @@ fn check_exploration(frames: &[&DataFrame; 3], [evaluations, samples, _]: &[File
     let mut count = 0;
     for runs in pairs {
         for draws in pairs {
-            let beats = |(_, measures, noise): &(&str, [[f64; 3]; 2], [f64; 2])| {
+            let beats = |(_, measures, noise): &Explored| {
                 let more = |at: usize| {
                     runs.iter().map(|seed| measures[*seed][at]).sum::<f64>()
                         > runs.iter().map(|seed| own.1[*seed][at]).sum::<f64>()
