@@ -12,7 +12,7 @@ use super::{Figure, style};
 /// tr Cov(g)/‖E g‖² of every method at the same parameters θ, with its interval: a row a method, a panel a θ, on one
 /// logarithmic axis.
 ///
-/// A row is one method at one θ. Columns: `theta` (text), `method` (text), `noise`, `noise_low`, `noise_high` (positive numbers
+/// A row is one method at one θ. Columns: `at` (text: which θ), `method` (text), `noise`, `low`, `high` (positive numbers
 /// without a unit; the ends null where there is no interval). Rows without `noise` are left out.
 ///
 /// # Errors
@@ -22,8 +22,8 @@ use super::{Figure, style};
 /// use polars::df;
 ///
 /// let noise = df!(
-///     "theta" => ["π_init", "π_init"], "method" => ["reinforce", "qstar"],
-///     "noise" => [40.0, 55.0], "noise_low" => [31.0, 40.0], "noise_high" => [52.0, 80.0],
+///     "at" => ["π_init", "π_init"], "method" => ["reinforce", "qstar"],
+///     "noise" => [40.0, 55.0], "low" => [31.0, 40.0], "high" => [52.0, 80.0],
 /// )?;
 /// assert!(qstar::plot::gradient_noise(&noise)?.svg.contains("π_init"));
 /// # anyhow::Ok(())
@@ -32,12 +32,9 @@ pub fn gradient_noise(noise: &DataFrame) -> Result<Figure> {
     let known = noise.column("noise").context("gradient_noise needs a column `noise`")?.is_not_null();
     let noise = noise.filter(&known)?;
     let columns = Columns::of(&noise, "gradient_noise", "one row a method and θ, with its tr Cov(g)/‖E g‖²")?;
-    let panels = intervals::panels(&columns, ["theta", "method", "noise"], ["noise_low", "noise_high"], style::method)?;
+    let panels = intervals::panels(&columns, ["at", "method", "noise"], ["low", "high"], style::method)?;
     let (low, high) = intervals::reach(&panels);
-    ensure!(
-        low > 0.0,
-        "`noise`, `noise_low` and `noise_high` must be positive to stand on a logarithmic axis: {low} is not"
-    );
+    ensure!(low > 0.0, "`noise`, `low` and `high` must be positive to stand on a logarithmic axis: {low} is not");
     let x = Axis::logarithmic("tr Cov(g)/‖E g‖² (logarithmic)", 0.95 * low, 1.05 * high);
     let sheet = Sheet {
         legend: intervals::legend(&panels, "interval"),

@@ -70,8 +70,8 @@ fn steps(task: &str, parameters: i64, methods: &[&str], seeds: i64) -> DataFrame
 
 pub(super) fn noise() -> DataFrame {
     df!(
-        "theta" => ["start", "start", "end"], "method" => ["reinforce", "qstar", "qstar"], "noise" => [40.0, 400.0, 90.0],
-        "noise_low" => [Some(31.0), Some(200.0), None], "noise_high" => [Some(52.0), Some(800.0), None],
+        "at" => ["start", "start", "end"], "method" => ["reinforce", "qstar", "qstar"], "noise" => [40.0, 400.0, 90.0],
+        "low" => [Some(31.0), Some(200.0), None], "high" => [Some(52.0), Some(800.0), None],
     )
     .unwrap()
 }
@@ -175,7 +175,7 @@ fn weights_have_a_row_a_variant() {
 fn noise_is_logarithmic_and_gains_have_their_zero() {
     let figure = gradient_noise(&noise()).unwrap();
     check(&figure, &["tr Cov(g)", "start", "end", "\n100\n"], 864, 166);
-    assert!(error(gradient_noise(&with(&noise(), "noise_low", 0.0))).contains("must be positive"));
+    assert!(error(gradient_noise(&with(&noise(), "low", 0.0))).contains("must be positive"));
     let figure = targets_by_family(&gains()).unwrap();
     check(&figure, &["conditional", "summary", "no gain", "Gain in held-out reward"], 864, 166);
     // The expert looks as in every figure of targets.
