@@ -157,6 +157,7 @@ mod tests {
         let help = ShortRow::columns().unwrap();
         assert_eq!(text(&help, "meaning", 0).unwrap(), "The first line and the second, in [0, 1].");
         assert_eq!(text(&help, "type", 0).unwrap(), "number or null");
+        assert_eq!(ShortRow::frame(&[]).unwrap().get_column_names(), ["words", "none"]);
         assert_eq!((text(&help, "meaning", 1), text(&help, "type", 1).unwrap()), (None, "list of numbers".to_owned()));
     }
 }
