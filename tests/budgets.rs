@@ -35,6 +35,7 @@ const fn plain() -> StepConfig {
         kl_control: qstar::train::KlControl::Fixed,
         max_gradient_norm: 1.0,
         shaping: qstar::train::Shaping { length_penalty: 0.0, cut_penalty: 0.0, normalize: false, clip: None },
+        speculation: None,
     }
 }
 

@@ -113,6 +113,36 @@ impl KvCache {
         }
     }
 
+    /// As [`select`](Self::select), without copying what stays: each row takes over that at `rows[row]`, which itself stays.
+    ///
+    /// # Panics
+    /// Other rows than that: see [`stays`](Self::stays).
+    pub fn take_over(&mut self, rows: &[usize]) {
+        assert!(self.stays(rows), "a row that others take over stays");
+        #[cfg(feature = "cuda")]
+        if !rows.iter().copied().eq(0..rows.len()) {
+            self.on_gpu.iter_mut().for_each(|held| *held = held.select(rows));
+        }
+        let (capacity, kv_width) = (self.capacity, self.heads.kv * self.heads.dim);
+        let room = capacity * kv_width;
+        for (row, &from) in rows.iter().enumerate().filter(|(row, from)| row != *from) {
+            let held = self.lengths[from];
+            self.lengths[row] = held;
+            for (keys, values) in self.layers.iter_mut().filter(|(keys, _)| !keys.is_empty()) {
+                values.copy_within(from * room..from * room + held * kv_width, row * room);
+                for i in 0..kv_width {
+                    let begin = from * room + i * capacity;
+                    keys.copy_within(begin..begin + held, row * room + i * capacity);
+                }
+            }
+        }
+    }
+
+    /// Whether as many rows are wanted as there are, and every one of which another is a copy stays in its place.
+    pub fn stays(&self, rows: &[usize]) -> bool {
+        rows.len() == self.lengths.len() && rows.iter().all(|&from| rows[from] == from)
+    }
+
     /// The cache of the rows `rows`, in that order; a row may be dropped or appear more than once.
     pub fn select(&self, rows: &[usize]) -> Self {
         let room = self.capacity * self.heads.kv * self.heads.dim;

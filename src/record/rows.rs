@@ -87,6 +87,10 @@ record! {
         pub kl_coefficient: f64,
         /// The largest |log π_θ| difference between rollout and training.
         pub log_prob_gap: Option<f64>,
+        /// With speculation: the share of the tested drafted tokens that was accepted (null where none was drafted), and the
+        /// tokens that a response got from one reading of the target.
+        pub draft_acceptance: Option<f64>,
+        pub tokens_per_verification: Option<f64>,
         /// Rewards that the target computed in this step, and those that it knew from before.
         pub target_reward_calls: i64,
         pub target_reward_hits: i64,
