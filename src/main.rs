@@ -10,6 +10,7 @@ mod command {
     pub mod evaluate;
     pub mod judge;
     pub mod make_policy;
+    pub mod plan;
     pub mod reproduce;
     pub mod train;
     pub mod train_reward;
@@ -29,6 +30,8 @@ Examples:
   qstar reproduce --preset smoke     the same in two minutes, to see that every part works
   qstar reproduce 00                 the derivation, in half a minute
   qstar train --method qstar --seed 1
+  qstar plan show main               every run of the main comparison; `run` and `status` likewise
+  qstar plan run main --id 17        one of them: for a Slurm array, or GNU parallel
   qstar train-reward --only harmless --loss responses --output data/rewards/harmless
   qstar judge a.jsonl b.jsonl --judge longer --judge chat:gpt-4.toml
   qstar reproduce --all --output results
@@ -71,6 +74,10 @@ enum Command {
     /// Without `--base` it is a small BERT from scratch.
     TrainReward(command::train_reward::TrainReward),
 
+    /// The runs of the experiments: what they are, how far they are, and training them in one process or in many
+    #[command(subcommand)]
+    Plan(command::plan::PlanCommand),
+
     /// Train a small policy and its tokenizer from scratch on the texts of a task
     ///
     /// Writes a folder in the hub's layout, which a preset's section [text] can name. Half a second a step on two cores with
@@ -93,9 +100,11 @@ fn main() -> ExitCode {
         // SAFETY: no other thread is running yet.
         unsafe { std::env::set_var(name, one) };
     }
-    if std::env::var_os("POLARS_FMT_MAX_ROWS").is_none() {
-        // SAFETY: no other thread is running yet. A table is printed whole.
-        unsafe { std::env::set_var("POLARS_FMT_MAX_ROWS", "-1") };
+    for limit in ["POLARS_FMT_MAX_ROWS", "POLARS_FMT_MAX_COLS", "POLARS_TABLE_WIDTH"] {
+        if std::env::var_os(limit).is_none() {
+            // SAFETY: no other thread is running yet. A table is printed whole.
+            unsafe { std::env::set_var(limit, if limit == "POLARS_TABLE_WIDTH" { "240" } else { "-1" }) };
+        }
     }
     qstar::machine::keep_memory();
     match run(Cli::parse()) {
@@ -126,6 +135,7 @@ fn run(cli: Cli) -> Result<()> {
             }
             Ok(())
         }
+        Command::Plan(command) => command::plan::plan(command),
         Command::MakePolicy(how) => command::make_policy::make_policy(&project()?, how),
         Command::Setup => {
             notebook::setup(&project()?)?;

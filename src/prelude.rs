@@ -10,8 +10,8 @@ pub use crate::display::{Html, Show};
 pub use crate::evaluation::{self, Fields, Options as EvaluationOptions, Sample, Scores};
 pub use crate::experiment::exact::{Estimate, Setting, Tabular, TabularProposal, Tree};
 pub use crate::experiment::{
-    Curves, DraftRow, Folders, LearnedReward, Plan, Preset, RemedyRow, Results, Search, Size, TargetName, TargetRow,
-    Trials, Tuned, World, derivation, exact, measure_targets, remedies, report,
+    Arm, Curves, DraftRow, Experiment, Folders, LearnedReward, Part, Plan, Policy, Preset, RemedyRow, Results, Search,
+    TargetName, TargetRow, World, derivation, exact, measure_targets, remedies, report, study,
 };
 pub use crate::judge::{
     AgreementRow, Answer, ChatConfig, ChatJudge, EstimateRow, Judge, Judgment, JudgmentRow, Outcome,
@@ -41,7 +41,7 @@ pub use crate::models::{
 };
 pub use crate::plot::{self, Figure};
 pub use crate::progress::Progress;
-pub use crate::record::{self, RunFolder};
+pub use crate::record::{self, EvaluationRow, PlanRow, RunFolder, SampleRow, StepRow, compare, frames};
 pub use crate::reward::{
     CalibrationRow, Completion, ExecutionRow, Preference, PreferenceEvaluation, Preferences, RewardEvaluationRow,
     evaluate_preferences, execute, execution_accuracy,

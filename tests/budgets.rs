@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use qstar::experiment::{Plan, Preset, Search, World, report};
+use qstar::experiment::{Part, Plan, Preset, Search, World, report};
 use qstar::method::{DPO, GRPO, Level, Method, ON_POLICY, QSTAR, REINFORCE, REJECTION, SFT, Source, Treatment, Weight};
 use qstar::mixture::Rule;
 use qstar::progress::Progress;
@@ -17,8 +17,12 @@ fn world() -> World {
 
 fn config() -> RunConfig {
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("data");
-    let run = Preset::load(&data, "smoke").unwrap().micro.run;
-    RunConfig { evaluation_prompts: 10, ..run }
+    let run = Preset::load(&data, "smoke").unwrap().run;
+    RunConfig { steps: 6, evaluation_prompts: 10, ..run }
+}
+
+fn plan(part: Part, runs: &Path) -> Plan {
+    Plan { name: "test".to_string(), parts: vec![part], runs: runs.to_path_buf() }
 }
 
 const STEP: StepConfig = StepConfig { prompts: 5, responses: 2, microbatches: 5, ..plain() };
@@ -35,6 +39,7 @@ const fn plain() -> StepConfig {
         kl_control: qstar::train::KlControl::Fixed,
         max_gradient_norm: 1.0,
         shaping: qstar::train::Shaping { length_penalty: 0.0, cut_penalty: 0.0, normalize: false, clip: None },
+        temperature: 1.0,
         speculation: None,
     }
 }
@@ -145,12 +150,8 @@ fn a_run_ends_with_the_step_that_reaches_its_budget() {
 #[test]
 fn the_final_table_says_what_was_spent_and_why_runs_ended() {
     let runs = tempfile::tempdir().unwrap();
-    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("data");
-    let mut size = Preset::load(&data, "smoke").unwrap().micro;
-    size.run = RunConfig { budget: Some(Budget::RewardCalls(100)), steps: 3, ..config() };
-    size.seeds = 2;
-    let methods = vec![REINFORCE, SFT];
-    let plan = Plan { world: world(), methods, tuned: vec![], size, runs: runs.path().to_path_buf() };
+    let config = RunConfig { budget: Some(Budget::RewardCalls(100)), steps: 3, ..config() };
+    let plan = plan(Part::new(world(), &[REINFORCE, SFT], config, 2), runs.path());
     let results = plan.train().unwrap();
     assert_eq!(results.ends("reinforce").unwrap(), ["budget", "budget"]);
     let table = report::final_table(&results).unwrap();
@@ -235,15 +236,19 @@ fn the_best_policy_is_kept_and_patience_ends_a_run() {
 
 #[test]
 fn a_search_tries_the_common_setting_first_and_names_the_best() {
-    let (world, runs) = (world(), tempfile::tempdir().unwrap());
-    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("data");
-    let mut size = Preset::load(&data, "smoke").unwrap().micro;
-    size.run = RunConfig { steps: 2, evaluation_prompts: 20, ..size.run };
-    let common = size.run.step;
-    let mut plan = Plan { world, methods: vec![QSTAR, DPO], tuned: vec![], size, runs: runs.path().to_path_buf() };
-    let search = Search { trials: 3, ..Search::default() };
-    let trials = search.run(&plan).unwrap();
-    let frame = trials.frame().unwrap();
+    let runs = tempfile::tempdir().unwrap();
+    let run = RunConfig { steps: 2, evaluation_prompts: 20, ..config() };
+    let common = run.step;
+    let search = Search { trials: 3, steps: 2, ..Search::around(&common) };
+    let with = |search: &Search| {
+        plan(Part { search: Some(search.clone()), ..Part::new(world(), &[QSTAR, DPO], run, 1) }, runs.path())
+    };
+    let found = with(&search);
+    // Before the trials a tuned arm has no name.
+    let names = |plan: &Plan| plan.frame().unwrap().column("run").unwrap().null_count();
+    assert_eq!((names(&found), found.jobs().len()), (2, 2 + 6 + 2));
+    let frame = found.search().unwrap();
+    assert_eq!(names(&found), 0);
     assert_eq!(frame.height(), 6);
     let column = |name: &str| -> Vec<Option<f64>> { frame.column(name).unwrap().f64().unwrap().iter().collect() };
     let rates = column("learning_rate");
@@ -253,8 +258,6 @@ fn a_search_tries_the_common_setting_first_and_names_the_best() {
     let (clip, beta) = (column("clip"), column("beta"));
     assert!(clip[0] == Some(10.0) && clip[1] != clip[0] && clip[4].is_none() && beta[1].is_none());
     assert!(beta[3] == Some(0.1) && beta[4] != beta[3]);
-    let best = trials.best();
-    assert_eq!(best.iter().map(|tuned| &*tuned.method.name).collect::<Vec<_>>(), ["qstar_tuned", "dpo_tuned"]);
     let rewards = column("reward");
     let flags: Vec<bool> = frame.column("best").unwrap().bool().unwrap().iter().flatten().collect();
     for (rewards, flags) in rewards.chunks(3).zip(flags.chunks(3)) {
@@ -262,17 +265,26 @@ fn a_search_tries_the_common_setting_first_and_names_the_best() {
         let named = flags.iter().position(|best| *best).unwrap();
         assert_eq!((rewards[named], flags.iter().filter(|best| **best).count()), (Some(largest), 1));
     }
-    // What is found can be trained beside the common setting.
-    plan.tuned = best;
-    assert_eq!(plan.train().unwrap().methods(), ["qstar", "dpo", "qstar_tuned", "dpo_tuned"]);
-    // A rate far beyond any sensible one: the trial fails, the search does not.
-    plan.tuned = vec![];
+    // What is found is trained beside the common setting, and only its trials decide what it is.
+    let results = found.train().unwrap();
+    let settings: Vec<(&str, &str)> =
+        results.runs().iter().map(|(label, _)| (&*label.method, &*label.setting)).collect();
+    assert_eq!(settings, [("qstar", "common"), ("dpo", "common"), ("qstar", "tuned"), ("dpo", "tuned")]);
+    let best = flags.iter().position(|best| *best).unwrap();
+    let tuned = &results.runs()[2].1.spec;
+    assert_eq!(tuned.config.step.learning_rate, rates[best].unwrap());
+    assert_eq!((tuned.config.steps, tuned.config.evaluate_on), (2, HeldOut::Test));
+    // A rate far beyond any sensible one: the trial fails, the search does not, and what failed is not tried again.
     let wild = Search { learning_rate: [1e30, 1e31], trials: 2, ..search.clone() };
-    let frame = wild.run(&plan).unwrap().frame().unwrap();
-    let errors: Vec<bool> = frame.column("error").unwrap().str().unwrap().iter().map(|error| error.is_some()).collect();
-    assert_eq!(errors, [false, true, false, true]);
+    for _ in 0..2 {
+        let frame = with(&wild).search().unwrap();
+        let errors: Vec<bool> =
+            frame.column("error").unwrap().str().unwrap().iter().map(|error| error.is_some()).collect();
+        assert_eq!(errors, [false, true, false, true]);
+    }
+    assert!(with(&wild).train().is_ok());
     let bad = Search { clip: [0.5, 0.1], ..search };
-    let error = format!("{:#}", bad.run(&plan).err().unwrap());
+    let error = format!("{:#}", with(&bad).search().err().unwrap());
     assert!(error.contains("clip") && error.contains("[0.5, 0.1]"), "{error}");
 }
 

@@ -191,7 +191,7 @@ fn a_loss_that_is_not_a_number_ends_the_run_with_its_step() {
     use qstar::train::{Run, RunSpec};
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("data");
     let world = World::micro(&data).unwrap();
-    let mut config = Preset::load(&data, "smoke").unwrap().micro.run;
+    let mut config = Preset::load(&data, "smoke").unwrap().run;
     // Far beyond any sensible rate: the weights leave the range of f32.
     config.step.learning_rate = 1e30;
     config.step.warmup_steps = 1;
@@ -210,6 +210,6 @@ fn two_processes_do_not_share_a_run() {
     let runs = tempfile::tempdir().unwrap();
     let run = trained(runs.path(), "qstar");
     std::fs::remove_file(run.file("done.json")).unwrap();
-    let _lock = run.lock().unwrap();
+    let _lock = run.try_lock().unwrap().unwrap();
     assert!(error_of(train(runs.path(), "qstar")).contains("another process"));
 }

@@ -14,7 +14,7 @@ pub struct MakePolicy {
     #[arg(long, default_value = "dialogue", help = format!("The task: {}", TEXT_TASKS.join(", ")))]
     task: String,
 
-    /// The scale, whose section [text.data] may say where the data are
+    /// The scale, whose section [data] may say where the data are
     /// [default: QSTAR_PRESET, else micro]
     #[arg(long, value_name = "NAME")]
     preset: Option<String>,
@@ -36,8 +36,7 @@ pub struct MakePolicy {
 
 pub fn make_policy(project: &Project, how: MakePolicy) -> Result<()> {
     let preset = preset(&project.root().join("data"), how.preset.as_deref())?;
-    let sources = preset.text.map(|text| text.data).unwrap_or_default();
-    let pools = text_data(project.root(), &how.task, &sources)?.pools;
+    let pools = text_data(project.root(), &how.task, &preset.data)?.pools;
     pools.notes.iter().for_each(|note| println!("{}: {note}", how.task));
     let mut sizes = Scratch { width: how.width, layers: how.layers, ..Scratch::default() };
     sizes.training.steps = how.steps;

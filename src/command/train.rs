@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use clap::Args;
 use qstar::experiment::{Preset, TEXT_TASKS, TargetName, World};
 use qstar::method::{ALL as METHODS, Method};
@@ -13,10 +13,10 @@ use qstar::train::{Run, RunSpec};
 
 #[derive(Args)]
 pub struct Train {
-    #[arg(long, default_value = "micro", help = format!(
-        "The task: micro (embedded), stories (a small real model from the hub), {} (real texts, with the models of the \
-         preset)", TEXT_TASKS.join(", ")))]
-    task: String,
+    #[arg(long, help = format!(
+        "The task, if not that of the preset: micro (embedded), stories (a small real model from the hub), {} (real texts, \
+         with the models of the preset)", TEXT_TASKS.join(", ")))]
+    task: Option<String>,
 
     #[arg(long, default_value = "qstar", help = format!("The method: {}", METHODS.map(|method| method.name).join(", ")))]
     method: String,
@@ -46,16 +46,9 @@ pub struct Train {
 
 pub fn train(project: &Project, how: Train) -> Result<()> {
     let data = project.root().join("data");
-    let preset = preset(&data, how.preset.as_deref())?;
-    let (world, mut config) = match how.task.as_str() {
-        "micro" => (World::micro(&data)?, preset.micro.run),
-        "stories" => (World::stories(&data)?.context("the model of the stories is not there")?, preset.stories.run),
-        name if TEXT_TASKS.contains(&name) => {
-            let text = preset.text.context("the preset has no section [text]: it names no models for real texts")?;
-            (World::text(&data, name, &text.models, &text.data)?, text.run)
-        }
-        other => bail!("unknown task {other:?}; known are micro, stories, {}", TEXT_TASKS.join(", ")),
-    };
+    let mut preset = preset(&data, how.preset.as_deref())?;
+    preset.task = how.task.unwrap_or(preset.task);
+    let (world, mut config) = (World::of(&preset, &data)?, preset.run);
     let world = world.with_target_named(&data, how.target)?;
     config.steps = how.steps.unwrap_or(config.steps);
     let spec = RunSpec::new(&*world.task, Method::by_name(&how.method)?, how.seed, config, &world.models)?;

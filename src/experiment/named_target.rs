@@ -94,7 +94,8 @@ impl World {
                 Ok(self.with_target(scorer))
             }
             TargetName::RewardSoftmax => {
-                let reward = SequenceReward::learned(&self.reward_model(data)?.model)?;
+                let model = self.reward_model(data)?.model.to_device(initial.network.device())?;
+                let reward = SequenceReward::learned(&model)?;
                 let softmax = RewardSoftmax::new(initial, reward, SoftmaxConfig { beta: 1.0, ..Default::default() })?;
                 Ok(self.with_target(softmax))
             }
@@ -103,9 +104,10 @@ impl World {
                 let key = format!("{}{digest}{ALGORITHM}{config:?}", task.identity());
                 let folder = kept(data, &format!("{}-conditional", task.name()), &key, |folder| {
                     let trained = train_conditional(initial, task, TrainingReward::True, &config, &label)?;
-                    save_folder(&trained.model, folder)
+                    save_folder(&trained.model.whole()?, folder)
                 })?;
-                let model = load_folder(&folder).with_context(|| damaged(&folder))?;
+                let model =
+                    load_folder(&folder).with_context(|| damaged(&folder))?.to_device(initial.network.device())?;
                 Ok(self.with_target(Expert::named("conditional", &model)?))
             }
         }

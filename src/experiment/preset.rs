@@ -1,41 +1,69 @@
-//! Presets: one TOML file a scale, in `data/presets`.
+//! Presets: one TOML file a scale, in `data/presets`: one task, the models that are trained on it, and the sizes of every
+//! experiment.
 
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
-use super::{TextModels, TextSources};
+use super::{Search, TargetName, TextModels, TextSources};
 use crate::train::RunConfig;
 
-/// The sizes of every experiment at one scale.
+/// One task and the sizes of all experiments on it.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Preset {
-    pub micro: Size,
-    pub stories: Size,
-    /// Where there are models for the tasks of real texts.
-    pub text: Option<TextSize>,
-}
-
-/// The size of the experiments on real texts, and the models that they train.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TextSize {
+    /// The name of the file, without its ending.
+    #[serde(skip)]
+    pub name: String,
+    /// `micro`, `stories` or a task of real texts.
+    pub task: String,
+    /// Seeds of the main comparison, 0, 1, ...; those of an ablation are its first ones.
     pub seeds: u64,
+    pub ablation_seeds: u64,
+    /// The targets of the main comparison.
+    pub targets: Vec<TargetName>,
     pub run: RunConfig,
-    pub models: TextModels,
+    /// Without it every method keeps the common setting.
+    pub search: Option<SearchSize>,
+    pub long: LongSize,
+    /// Steps, of which nothing is learned, that the noise of a gradient is measured on.
+    pub noise_steps: u64,
+    /// Further policies of the experiment on scale, beside that of all others.
+    #[serde(default)]
+    pub policies: Vec<Policy>,
+    /// Of the tasks of real texts.
+    pub models: Option<TextModels>,
     #[serde(default)]
     pub data: TextSources,
 }
 
-/// The size of one experiment.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+/// How each method's own setting is looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Size {
-    /// The number of seeds, 0, 1, ...
+pub struct SearchSize {
+    pub trials: usize,
+    /// Of one trial.
+    pub steps: u64,
+}
+
+/// The long training.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LongSize {
+    pub steps: u64,
+    pub evaluate_every: u64,
     pub seeds: u64,
-    pub run: RunConfig,
+}
+
+/// A policy of another size.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(untagged, expecting = "a width of the embedded model, or a model's name")]
+pub enum Policy {
+    /// Of the embedded world: a model of this width, trained as the embedded ones are, once.
+    Width(usize),
+    /// Of a task of real texts, with an expert trained from it.
+    Model(String),
 }
 
 /// The environment variable that names the preset.
@@ -62,12 +90,29 @@ impl Preset {
             known.sort();
             format!("no preset {name:?}: there are {} in {}", known.join(", "), folder.display())
         })?;
-        toml::from_str(&text).with_context(|| format!("{}: not a preset", path.display()))
+        let preset: Self = toml::from_str(&text).with_context(|| format!("{}: not a preset", path.display()))?;
+        Ok(Self { name: name.to_string(), ..preset })
     }
 
     /// The preset that the environment variable `QSTAR_PRESET` names, `micro` without it.
     pub fn from_env(data: &Path) -> Result<Self> {
         let name = std::env::var(VARIABLE).unwrap_or_else(|_| "micro".to_string());
         Self::load(data, &name)
+    }
+
+    /// The models of a task of real texts.
+    ///
+    /// # Errors
+    /// The preset names none.
+    pub fn text_models(&self) -> Result<&TextModels> {
+        self.models
+            .as_ref()
+            .with_context(|| format!("the preset {} has no [models]: {} needs them", self.name, self.task))
+    }
+
+    /// The search for each method's own setting, around the common one.
+    pub(super) fn search(&self) -> Option<Search> {
+        let SearchSize { trials, steps } = self.search?;
+        Some(Search { trials, steps, ..Search::around(&self.run.step) })
     }
 }

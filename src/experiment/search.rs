@@ -1,20 +1,24 @@
 //! A search for each method's own setting: the same number of trials for all, judged on validation prompts.
 
-use anyhow::{Context, Result, bail, ensure};
-use polars::prelude::DataFrame;
+use std::ops::Range;
+
+use anyhow::{Context, Result, ensure};
 use rand::Rng;
 
-use super::{Plan, Tuned};
+use super::plan::{Arm, Part, Plan, over_runs};
 use crate::method::{Method, Objective, Source, Treatment};
+use crate::progress::Progress;
 use crate::record::{Kind, record};
 use crate::seed::{Purpose, rng};
-use crate::train::{HeldOut, Run, RunConfig, StepConfig};
+use crate::train::{HeldOut, Run, RunConfig, StepConfig, Trained};
 
 /// Ranges that settings are drawn from, log-uniformly. The first trial is the common setting, the others are drawn; trial i
 /// of every method has the same learning rate and β.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Search {
     pub trials: usize,
+    /// Of a trial; it is evaluated at its end, on validation prompts.
+    pub steps: u64,
     /// The seed of the settings and of all trials' prompts and draws.
     pub seed: u64,
     pub learning_rate: [f64; 2],
@@ -28,25 +32,12 @@ pub struct Search {
     pub beta: [f64; 2],
 }
 
-impl Default for Search {
-    /// Around the common setting of the embedded world.
-    fn default() -> Self {
-        Self {
-            trials: 8,
-            seed: 10_000,
-            learning_rate: [1e-4, 3e-3],
-            kl_coefficient: [0.005, 0.1],
-            clip: [0.05, 0.5],
-            weight_high: [2.0, 50.0],
-            beta: [0.03, 0.5],
-        }
-    }
-}
-
 record! {
     /// One trial of a search.
     pub struct TrialRow {
         pub task: String,
+        pub parameters: i64,
+        pub target: String,
         pub method: String,
         pub trial: i64,
         pub learning_rate: f64,
@@ -68,18 +59,30 @@ record! {
     }
 }
 
-/// The trials of a search.
-pub struct Trials {
-    trials: Vec<(Tuned, TrialRow)>,
+/// The trials of some arms of a part.
+pub(super) struct Trials {
+    /// \[arm\]\[trial\]
+    trials: Vec<Vec<(Method, StepConfig, TrialRow)>>,
 }
 
 impl Search {
-    /// Trains all trials of the plan's methods, one run each; what is done already is not done again.
-    ///
-    /// # Errors
-    /// No trials, a range that is none; what ends a run.
-    pub fn run(&self, plan: &Plan) -> Result<Trials> {
-        ensure!(self.trials > 0, "a search needs a trial");
+    /// Learning rates from a third to ten times the common one, β from a quarter to five times.
+    pub fn around(common: &StepConfig) -> Self {
+        let StepConfig { learning_rate, kl_coefficient, .. } = *common;
+        Self {
+            trials: 8,
+            steps: 75,
+            seed: 10_000,
+            learning_rate: [learning_rate / 3.0, 10.0 * learning_rate],
+            kl_coefficient: [kl_coefficient / 4.0, 5.0 * kl_coefficient],
+            clip: [0.05, 0.5],
+            weight_high: [2.0, 50.0],
+            beta: [0.03, 0.5],
+        }
+    }
+
+    fn check(&self) -> Result<()> {
+        ensure!(self.trials > 0 && self.steps > 0, "a search needs a trial, and a trial a step");
         ensure!(
             self.weight_high[0] >= 1.0,
             "weights are clipped at 1 or above, weight_high begins at {}",
@@ -94,43 +97,21 @@ impl Search {
         ] {
             ensure!(0.0 < low && low <= high, "the range of {name} is not one of positive numbers: [{low}, {high}]");
         }
-        let (mut settings, mut runs) = (Vec::new(), Vec::new());
-        for method in &plan.methods {
-            for trial in 0..self.trials {
-                let tuned = self.setting(method, plan.size.run.step, trial);
-                let config = RunConfig { step: tuned.step, evaluate_on: HeldOut::Validation, ..plan.size.run };
-                runs.push(plan.run(tuned.method.clone(), config, self.seed)?);
-                settings.push((tuned, trial));
-            }
-        }
-        // A setting that ends in numbers that are none is a result of the search, not its end.
-        let errors = plan.over_runs(&runs, "trials", |run, progress| {
-            let trained = run.train(&*plan.world.task, &plan.world.models, progress);
-            Ok(trained.err().map(|error| format!("{error:#}")))
-        })?;
-        let mut trials = Vec::new();
-        for (((tuned, trial), run), error) in settings.into_iter().zip(&runs).zip(errors) {
-            let row = row(&tuned, trial, run, error)?;
-            trials.push((tuned, row));
-        }
-        for of_method in trials.chunks_mut(self.trials) {
-            let rewards = of_method.iter().filter_map(|(_, row)| row.reward).filter(|reward| !reward.is_nan());
-            let best = rewards.fold(f64::NEG_INFINITY, f64::max);
-            match of_method.iter_mut().find(|(_, row)| row.reward == Some(best)) {
-                Some((_, row)) => row.best = true,
-                None => {
-                    let (_, row) = &of_method[0];
-                    bail!("no trial of {} came to its end; the first: {:?}", row.method, row.error)
-                }
-            }
-        }
-        Ok(Trials { trials })
+        Ok(())
     }
 
-    fn setting(&self, method: &Method, common: StepConfig, trial: usize) -> Tuned {
+    /// A trial's method, and what it is trained with.
+    pub(super) fn trial(&self, arm: &Arm, trial: usize) -> (Method, RunConfig) {
+        let (method, step) = self.setting(&arm.method, arm.config.step, trial);
+        let once =
+            RunConfig { steps: self.steps, evaluate_every: self.steps, checkpoint_every: self.steps, ..arm.config };
+        (method, RunConfig { step, evaluate_on: HeldOut::Validation, ..once })
+    }
+
+    fn setting(&self, method: &Method, common: StepConfig, trial: usize) -> (Method, StepConfig) {
         let (mut method, mut step) = (method.clone(), common);
         if trial == 0 {
-            return Tuned { method, step };
+            return (method, step);
         }
         let mut rng = rng(self.seed, Purpose::Search, trial as u64, 0);
         let mut draw = |[low, high]: [f64; 2]| low * (high / low).powf(rng.random());
@@ -154,33 +135,131 @@ impl Search {
             Source::Picked(best) => best.beta = beta,
             Source::Drawn(_) | Source::Demonstrations | Source::Preferences => {}
         }
-        Tuned { method, step }
+        (method, step)
     }
 }
 
 impl Trials {
-    /// A row a trial.
-    pub fn frame(&self) -> Result<DataFrame> {
-        TrialRow::frame(&self.trials.iter().map(|(_, row)| row.clone()).collect::<Vec<_>>())
+    /// Trains all trials of some arms, one run each; what is done already, by whatever process, is not done again.
+    ///
+    /// # Errors
+    /// No trials, a range that is none; what cannot be written.
+    pub fn of(plan: &Plan, part: &Part, arms: Range<usize>) -> Result<Self> {
+        let search = part.the_search();
+        search.check()?;
+        let mut asked = Vec::new();
+        for arm in &part.arms[arms] {
+            for trial in 0..search.trials {
+                asked.push((trial, prepared(plan, part, arm, trial)?));
+            }
+        }
+        let runs: Vec<(&Part, &Run)> = asked.iter().map(|(_, run)| (part, run)).collect();
+        over_runs(&runs, &format!("{}, trials", plan.name), train)?;
+        let mut all = Vec::new();
+        for (trial, run) in asked {
+            let row = row(part, trial, &run)?;
+            all.push((run.spec.method, run.spec.config.step, row));
+        }
+        let mut trials: Vec<Vec<_>> = Vec::new();
+        while !all.is_empty() {
+            let rest = all.split_off(search.trials);
+            trials.push(std::mem::replace(&mut all, rest));
+        }
+        for of_arm in &mut trials {
+            if let Some(best) = best(of_arm) {
+                of_arm[best].2.best = true;
+            }
+        }
+        Ok(Self { trials })
     }
 
-    /// The best setting of every method, under the name `METHOD_tuned`.
-    pub fn best(&self) -> Vec<Tuned> {
-        let best = self.trials.iter().filter(|(_, row)| row.best);
-        best.map(|(tuned, _)| {
-            let name = format!("{}_tuned", tuned.method.name).into();
-            Tuned { method: Method { name, ..tuned.method.clone() }, step: tuned.step }
-        })
-        .collect()
+    /// Trains one trial.
+    pub fn train_one(plan: &Plan, part: &Part, arm: usize, trial: usize) -> Result<()> {
+        part.the_search().check()?;
+        let run = prepared(plan, part, &part.arms[arm], trial)?;
+        over_runs(&[(part, &run)], &run.spec.name()?, train)
+    }
+
+    /// The method and setting of an arm's best trial, where all its trials are done.
+    pub fn best_if_done(plan: &Plan, part: &Part, arm: usize) -> Result<Option<(Method, StepConfig)>> {
+        let search = part.the_search();
+        let mut all = Vec::new();
+        for trial in 0..search.trials {
+            let run = prepared(plan, part, &part.arms[arm], trial)?;
+            if !run.is_done() && failure(&run)?.is_none() {
+                return Ok(None);
+            }
+            let row = row(part, trial, &run)?;
+            all.push((run.spec.method, run.spec.config.step, row));
+        }
+        Ok(best(&all).map(|at| all.swap_remove(at)).map(|(method, step, _)| (method, step)))
+    }
+
+    /// A row a trial.
+    ///
+    /// # Errors
+    /// A method of which no trial came to its end.
+    pub fn rows(self) -> Result<Vec<TrialRow>> {
+        for of_arm in &self.trials {
+            let (_, _, first) = &of_arm[0];
+            let found = of_arm.iter().any(|(_, _, row)| row.best);
+            ensure!(found, "no trial of {} came to its end; the first: {:?}", first.method, first.error);
+        }
+        Ok(self.trials.into_iter().flatten().map(|(_, _, row)| row).collect())
     }
 }
 
-fn row(tuned: &Tuned, trial: usize, run: &Run, error: Option<String>) -> Result<TrialRow> {
+/// A trial that ended with an error says so here: it is a result of the search, not its end.
+const FAILED: &str = "failed.txt";
+
+fn prepared(plan: &Plan, part: &Part, arm: &Arm, trial: usize) -> Result<Run> {
+    let search = part.the_search();
+    let (method, config) = search.trial(arm, trial);
+    plan.run(part, method, config, search.seed)
+}
+
+fn train(part: &Part, run: &Run, progress: &Progress) -> Result<Trained> {
+    if failure(run)?.is_some() {
+        progress.inc(run.spec.config.steps);
+        return Ok(Trained::Here);
+    }
+    match run.try_train(&*part.world.task, &part.world.models, progress) {
+        Err(error) => {
+            run.folder.write_text(FAILED, &format!("{error:#}\n"))?;
+            Ok(Trained::Here)
+        }
+        trained => trained,
+    }
+}
+
+fn failure(run: &Run) -> Result<Option<String>> {
+    let path = run.folder.file(FAILED);
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Ok(Some(text.trim_end().to_string())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("reading {}", path.display())),
+    }
+}
+
+/// The trial with the highest reward, the first of equals.
+fn best(of_arm: &[(Method, StepConfig, TrialRow)]) -> Option<usize> {
+    let mut best: Option<(usize, f64)> = None;
+    for (at, (_, _, row)) in of_arm.iter().enumerate() {
+        let Some(reward) = row.reward.filter(|reward| !reward.is_nan()) else { continue };
+        if best.is_none_or(|(_, most)| reward > most) {
+            best = Some((at, reward));
+        }
+    }
+    best.map(|(at, _)| at)
+}
+
+fn row(part: &Part, trial: usize, run: &Run) -> Result<TrialRow> {
+    let error = failure(run)?;
     let ends = match error {
         Some(_) => None,
         None => Some(Ends::of(run)?),
     };
-    let method = &tuned.method;
+    let (method, step) = (&run.spec.method, &run.spec.config.step);
     let clip = match (method.objective, method.weight.treatment) {
         (Objective::Ppo(ppo), _) => Some(ppo.clip),
         (Objective::Surrogate(surrogate), _) => Some(surrogate.clip),
@@ -194,11 +273,13 @@ fn row(tuned: &Tuned, trial: usize, run: &Run, error: Option<String>) -> Result<
         _ => None,
     };
     Ok(TrialRow {
-        task: run.spec.task.clone(),
+        task: part.world.task.name().to_string(),
+        parameters: part.world.models.initial.params.count() as i64,
+        target: part.target.clone(),
         method: method.name.to_string(),
         trial: trial as i64,
-        learning_rate: tuned.step.learning_rate,
-        kl_coefficient: tuned.step.kl_coefficient,
+        learning_rate: step.learning_rate,
+        kl_coefficient: step.kl_coefficient,
         clip,
         beta,
         reward_before: ends.as_ref().map(|ends| ends.reward[0]),

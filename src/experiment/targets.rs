@@ -1,6 +1,7 @@
 //! Targets in a world: one in the expert's place, a reward that is learned, what each target's own responses are worth.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
@@ -37,7 +38,7 @@ const FIRST_PAIR: u64 = 20_261 << 32;
 impl World {
     /// The same world with another target than the expert.
     pub fn with_target(mut self, target: impl Target + 'static) -> Self {
-        self.models.target = Box::new(target);
+        self.models.target = Arc::new(target);
         self
     }
 
@@ -50,7 +51,7 @@ impl World {
         let task = &*self.task;
         let key = format!("{}{}{ALGORITHM}{REWARD:?}", task.identity(), self.models.initial.digest()?);
         let folder = kept(data, &format!("{}-reward", task.name()), &key, |folder| {
-            let model = RewardModel::on(&self.models.initial, REWARD.seed)?;
+            let model = RewardModel::on(&self.models.initial.whole()?, REWARD.seed)?;
             let pairs = (REWARD.steps * REWARD.batch) as u64;
             let preferences = preferences(task, &model, Split::Train, FIRST_PAIR, pairs)?;
             train_reward_model(&model, &REWARD, &format!("{}: reward model (once)", task.name()), &preferences)?;

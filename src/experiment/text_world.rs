@@ -132,7 +132,7 @@ impl World {
             initial = initial.with_lora(lora, 0)?;
         }
         initial.recompute(models.recompute);
-        Self::new(Box::new(task), initial, expert)
+        Self::new(task, initial, expert)
     }
 }
 

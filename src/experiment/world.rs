@@ -1,12 +1,15 @@
 //! The worlds that experiments run in: a task with π_init and its expert.
 
 use std::path::Path;
+use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 use polars::prelude::DataFrame;
 use sha2::{Digest, Sha256};
 
 use super::cache::{damaged, kept};
+use super::preset::{Policy, Preset};
+use super::text_world::{TEXT_TASKS, TextModels};
 use crate::machine::in_parallel;
 use crate::metrics::mean;
 use crate::models::{Config, Gpt2Config, LanguageModel, Network, Source, load_folder, read_llama2_c, save_folder};
@@ -18,12 +21,13 @@ use crate::tasks::stories::{Stories, write_stories};
 use crate::tasks::{Quality, Split, Task};
 use crate::train::{ALGORITHM, HeldOut, Models, Spent, Supervised, evaluate, train_supervised};
 
-/// A task and the models that are trained on it.
+/// A task and the models that are trained on it. A clone shares their memory.
+#[derive(Clone)]
 pub struct World {
-    pub task: Box<dyn Task>,
+    pub task: Arc<dyn Task>,
     /// π_init, and π_t: the expert, unless another target is put in its place.
     pub models: Models,
-    pub expert: LanguageModel,
+    pub expert: Arc<LanguageModel>,
 }
 
 /// The training of the embedded models.
@@ -43,13 +47,61 @@ impl World {
             let folder = data.join("micro").join(name);
             load_folder(&folder).with_context(|| format!("{}: `qstar make-micro` makes it", folder.display()))
         };
-        Self::new(Box::new(MicroWorld::new()?), load("initial")?, load("expert")?)
+        Self::new(MicroWorld::new()?, load("initial")?, load("expert")?)
     }
 
     /// A world whose target is the expert.
-    pub fn new(task: Box<dyn Task>, initial: LanguageModel, expert: LanguageModel) -> Result<Self> {
-        let target = Box::new(Expert::new(&expert)?);
-        Ok(Self { task, models: Models { initial, target }, expert })
+    pub fn new(task: impl Task + 'static, initial: LanguageModel, expert: LanguageModel) -> Result<Self> {
+        let target = Arc::new(Expert::new(&expert)?);
+        let models = Models { initial: Arc::new(initial), target };
+        Ok(Self { task: Arc::new(task), models, expert: Arc::new(expert) })
+    }
+
+    /// The task of a preset, with its policy.
+    ///
+    /// # Errors
+    /// An unknown task; a model that is not there.
+    pub fn of(preset: &Preset, data: &Path) -> Result<Self> {
+        match &*preset.task {
+            "micro" => Self::micro(data),
+            "stories" => Self::stories(data)?.context("the model of the stories is not there"),
+            name if TEXT_TASKS.contains(&name) => Self::text(data, name, preset.text_models()?, &preset.data),
+            other => bail!("unknown task {other:?}; known are micro, stories, {}", TEXT_TASKS.join(", ")),
+        }
+    }
+
+    /// The same task with a policy of another size.
+    ///
+    /// # Errors
+    /// A policy that is not one of this task's kind.
+    pub fn of_size(preset: &Preset, policy: &Policy, data: &Path) -> Result<Self> {
+        match (&*preset.task, policy) {
+            ("micro", Policy::Width(width)) => Self::micro_of_width(data, *width),
+            (name, Policy::Model(policy)) if TEXT_TASKS.contains(&name) => {
+                let models = TextModels { policy: policy.clone(), ..preset.text_models()?.clone() };
+                Self::text(data, name, &models, &preset.data)
+            }
+            (name, other) => bail!("the task {name} has no policy {other:?}: micro has widths, real texts have models"),
+        }
+    }
+
+    /// The embedded world with models of another width, a head of 32 each: trained as the embedded ones are, once, and kept in
+    /// `data/cache`.
+    fn micro_of_width(data: &Path, width: usize) -> Result<Self> {
+        ensure!(width > 0 && width.is_multiple_of(32), "the embedded model's width is a multiple of 32: {width}");
+        let world = MicroWorld::new()?;
+        let config = micro_config(&world, width);
+        let key = format!("{ALGORITHM}{config:?}{MICRO:?}{MICRO_SEED}");
+        let folder = kept(data, &format!("micro-width-{width}"), &key, |folder| {
+            let jobs = [("initial", Quality::Mixed), ("expert", Quality::Clean)];
+            in_parallel(jobs.len(), jobs.to_vec(), |(name, quality)| {
+                let label = format!("{name} of width {width} (once)");
+                save_folder(&train_micro(&world, &config, &label, quality)?.0, &folder.join(name))
+            })?;
+            Ok(())
+        })?;
+        let load = |name: &str| load_folder(&folder.join(name)).with_context(|| damaged(&folder));
+        Self::new(world, load("initial")?, load("expert")?)
     }
 }
 
@@ -73,6 +125,24 @@ impl World {
         let rows: Vec<FamilyRow> =
             both.map(|((family, initial), (_, expert))| FamilyRow { family, initial, expert }).collect();
         FamilyRow::frame(&rows)
+    }
+
+    /// A held-out reward to be reached, fixed before any run: so large a `share` of the way from π_init's to the expert's.
+    /// Measured on validation prompts, which no result is reported on.
+    ///
+    /// # Errors
+    /// Fewer validation prompts than `prompts`; an expert that is no better than π_init.
+    pub fn level(&self, share: f64, prompts: usize) -> Result<f64> {
+        let reward = |model: &LanguageModel| -> Result<f64> {
+            let (network, held_out) = (model.frozen()?, (HeldOut::Validation, prompts));
+            Ok(evaluate(&*self.task, &network, &network, held_out, HELD_OUT_SEED, 0, &Spent::default())?.row.reward)
+        };
+        let (initial, expert) = (reward(&self.models.initial)?, reward(&self.expert)?);
+        ensure!(
+            expert > initial,
+            "the expert's held-out reward is {expert}, that of π_init {initial}: there is no way up"
+        );
+        Ok(initial + share * (expert - initial))
     }
 
     /// The small real model, from the hub's cache or from the hub. Its stories and its expert are made
@@ -120,7 +190,7 @@ impl World {
             save_folder(&expert, folder)
         })?;
         let expert = load_folder(&folder).with_context(|| damaged(&folder))?;
-        Self::new(Box::new(task), initial, expert).map(Some)
+        Self::new(task, initial, expert).map(Some)
     }
 }
 
@@ -161,25 +231,9 @@ pub struct Made {
 /// to `data/micro`.
 pub fn make_micro(data: &Path) -> Result<Vec<Made>> {
     let world = MicroWorld::new()?;
-    let config = Config::Gpt2(Gpt2Config {
-        vocab_size: world.vocab_size(),
-        n_positions: MAX_PROMPT_TOKENS + MAX_RESPONSE_TOKENS,
-        n_embd: 96,
-        n_layer: 3,
-        n_head: 3,
-        // About 1/sqrt(n_embd): GPT-2's 0.02 is meant for width 768 and learns slowly here.
-        initializer_range: 0.1,
-        ..Default::default()
-    });
+    let config = micro_config(&world, 96);
     let make = |name: &'static str, quality: Quality| -> Result<Made> {
-        let model = LanguageModel::new(config.clone(), MICRO_SEED)?;
-        let loss = train_supervised(&model, &MICRO, name, |i| {
-            let prompt = world.prompt(Split::Train, (MICRO_SEED << 32) + i);
-            let answer = world.demonstration(&prompt, quality, 0);
-            // A language model of the prompt as well: reading it is what has to be learnt.
-            let (family, rest) = prompt.tokens.split_at(1);
-            (family.to_vec(), [rest, &answer].concat())
-        })?;
+        let (model, loss) = train_micro(&world, &config, name, quality)?;
         save_folder(&model, &data.join("micro").join(name))?;
         let network = model.frozen()?;
         let rewards = family_rewards(&world, &network, HELD_OUT)?;
@@ -187,4 +241,30 @@ pub fn make_micro(data: &Path) -> Result<Vec<Made>> {
     };
     let jobs = [("initial", Quality::Mixed), ("expert", Quality::Clean)];
     in_parallel(jobs.len(), jobs.to_vec(), |(name, quality)| make(name, quality))
+}
+
+fn micro_config(world: &MicroWorld, width: usize) -> Config {
+    Config::Gpt2(Gpt2Config {
+        vocab_size: world.vocab_size(),
+        n_positions: MAX_PROMPT_TOKENS + MAX_RESPONSE_TOKENS,
+        n_embd: width,
+        n_layer: 3,
+        n_head: width / 32,
+        // About 1/sqrt(n_embd): GPT-2's 0.02 is meant for width 768 and learns slowly here.
+        initializer_range: 0.1,
+        ..Default::default()
+    })
+}
+
+/// A model from scratch on demonstrations of the embedded task, and its loss.
+fn train_micro(world: &MicroWorld, config: &Config, label: &str, quality: Quality) -> Result<(LanguageModel, f64)> {
+    let model = LanguageModel::new(config.clone(), MICRO_SEED)?;
+    let loss = train_supervised(&model, &MICRO, label, |i| {
+        let prompt = world.prompt(Split::Train, (MICRO_SEED << 32) + i);
+        let answer = world.demonstration(&prompt, quality, 0);
+        // A language model of the prompt as well: reading it is what has to be learnt.
+        let (family, rest) = prompt.tokens.split_at(1);
+        (family.to_vec(), [rest, &answer].concat())
+    })?;
+    Ok((model, loss))
 }

@@ -153,6 +153,11 @@ impl LanguageModel {
         Self::from_params(self.config.clone(), Params::from_tensors(tensors)?)
     }
 
+    /// A copy without adapters: what they add is in its weights.
+    pub fn whole(&self) -> Result<Self> {
+        if self.adapted.is_some() { self.merged() } else { self.copy() }
+    }
+
     /// Writes the adapters alone, as PEFT does: `adapter_config.json` and `adapter_model.safetensors`. `base` is the name
     /// of the repository or folder that the other weights come from.
     pub fn save_adapters(&self, folder: &Path, base: &str) -> Result<()> {

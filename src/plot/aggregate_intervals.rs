@@ -6,7 +6,7 @@ use polars::prelude::DataFrame;
 use super::axis::Axis;
 use super::canvas::Sheet;
 use super::columns::Columns;
-use super::{Figure, intervals};
+use super::{Figure, intervals, style};
 
 /// Mean, median, interquartile mean and the like of methods' scores with their intervals: one panel an aggregate, a row a
 /// method. Agarwal et al. 2021, arXiv:2108.13264.
@@ -33,9 +33,9 @@ use super::{Figure, intervals};
 /// ```
 pub fn aggregate_intervals(aggregates: &DataFrame) -> Result<Figure> {
     let columns = Columns::of(aggregates, "aggregate_intervals", "the frame of Curves::aggregates")?;
-    let panels = intervals::panels(&columns, "aggregate", "method", "value")?;
+    let panels = intervals::panels(&columns, ["aggregate", "method", "value"], ["low", "high"], style::method)?;
     let sheet = Sheet {
-        legend: intervals::legend(&panels),
+        legend: intervals::legend(&panels, intervals::INTERVAL),
         columns: Sheet::columns_for(panels.len()),
         panel_height: intervals::height(&panels),
         panels: panels.len(),

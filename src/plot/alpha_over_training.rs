@@ -6,7 +6,7 @@ use polars::prelude::DataFrame;
 
 use super::axis::Axis;
 use super::canvas::{self, Area, Entry, Key, Sheet};
-use super::columns::{Columns, Task, by_task, methods};
+use super::columns::{COMPARISON, Columns, Task, by_task, methods};
 use super::over_seeds::Seeds;
 use super::{Figure, style};
 use crate::metrics::mean;
@@ -68,6 +68,7 @@ struct Row {
 fn read(steps: &DataFrame) -> Result<Vec<(super::columns::RowKey, Row)>> {
     let source = "the steps of runs of a method with a mixture";
     let columns = Columns::of(steps, "alpha_over_training", source)?;
+    columns.unmixed(&COMPARISON)?;
     let numbers = columns.required_integers("step")?;
     let low = columns.numbers("alpha_q05")?;
     let middle = columns.numbers("alpha_q50")?;

@@ -64,6 +64,21 @@ impl Axis {
     }
 }
 
+impl Axis {
+    /// The same, with k, M, B and T for thousands and more, as sizes of models are named: for counts on a logarithmic axis.
+    pub fn counted(mut self) -> Self {
+        for (at, text) in &mut self.ticks {
+            *text = count(10f64.powf(*at));
+        }
+        self
+    }
+
+    /// The same without its label: another panel bears it.
+    pub fn unlabelled(&self) -> Self {
+        Self { label: String::new(), ..self.clone() }
+    }
+}
+
 impl Ranged for Axis {
     type FormatOption = NoDefaultFormatting;
     type ValueType = f64;
@@ -153,6 +168,18 @@ fn number(x: f64) -> String {
     }
 }
 
+/// A count with a suffix: 260k, 6.9B.
+pub(super) fn count(x: f64) -> String {
+    let units = [(1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")];
+    let (unit, suffix) = units.into_iter().find(|(unit, _)| x >= unit * (1.0 - 1e-9)).unwrap_or((1.0, ""));
+    let digits = x / unit;
+    // Three digits are enough to tell sizes of models apart.
+    let decimals = (2.0 - digits.log10().floor()).clamp(0.0, 2.0) as usize;
+    let text = format!("{digits:.decimals$}");
+    let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
+    format!("{text}{suffix}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -183,6 +210,13 @@ mod tests {
         let tiny = Axis::logarithmic("", 1e-12, 1e-9);
         assert_eq!(texts(tiny), ["1e−12", "1e−11", "1e−10", "1e−9"]);
         assert_eq!(texts(Axis::logarithmic("", 1.0, 1.0)), ["1", "2"]);
+    }
+
+    #[test]
+    fn counts_have_suffixes() {
+        let texts_of = |low, high| texts(Axis::logarithmic("", low, high).counted());
+        assert_eq!(texts_of(1e5, 2e6), ["100k", "200k", "500k", "1M", "2M"]);
+        assert_eq!([124_439_808.0, 260_032.0, 999.0, 7e9, 1.5e13].map(count), ["124M", "260k", "999", "7B", "15T"]);
     }
 
     proptest! {

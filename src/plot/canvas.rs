@@ -212,7 +212,9 @@ pub(super) fn plot<'a, 'b>(area: &'a Area<'b>, title: &str, x: &Axis, y: &Axis) 
         let widths = axis.ticks.iter().map(|(_, text)| fonts::width(text, style::TICK_SIZE, false));
         widths.fold(0.0, f64::max)
     };
-    let left = (widest(y) + 2.0 * TICK + style::LABEL_SIZE + 10.0).max(58.0);
+    // Rows whose names stand in the panel beside need no room for them.
+    let nameless = y.label.is_empty() && y.ticks.iter().all(|(_, text)| text.is_empty());
+    let left = if nameless { 20.0 } else { (widest(y) + 2.0 * TICK + style::LABEL_SIZE + 10.0).max(58.0) };
 
     let (width, _) = area.dim_in_pixel();
     let room = f64::from(width) / UNITS - left - RIGHT;

@@ -1,7 +1,8 @@
 //! Reading a frame: typed columns, rows by task and method, and errors that say what to do.
 
 use anyhow::{Context, Result, bail, ensure};
-use polars::prelude::{DataFrame, DataType};
+use polars::prelude::{AnyValue, DataFrame, DataType};
+use std::collections::BTreeMap;
 
 use super::{fonts, style};
 
@@ -13,7 +14,11 @@ pub(super) struct Columns<'a> {
     source: &'static str,
 }
 
+/// What tells comparisons of one task apart, where a frame has it.
+pub(super) const COMPARISON: [&str; 3] = ["parameters", "target", "setting"];
+
 /// Which task, method and seed a row belongs to.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct RowKey {
     pub task: String,
     pub method: String,
@@ -41,6 +46,46 @@ impl<'a> Columns<'a> {
             .zip(seeds)
             .map(|((task, method), seed)| RowKey { task: fonts::clean(&task), method: fonts::clean(&method), seed })
             .collect())
+    }
+
+    /// Makes sure that the rows of one task are those of one comparison: of each of these columns that the frame has, they
+    /// have one value.
+    ///
+    /// # Errors
+    /// Two values: means over them would mean nothing.
+    pub fn unmixed(&self, names: &[&str]) -> Result<()> {
+        let tasks = self.texts("task")?;
+        for name in names {
+            let Ok(column) = self.frame.column(name) else { continue };
+            let mut known: BTreeMap<&str, AnyValue> = BTreeMap::new();
+            for (row, task) in tasks.iter().enumerate() {
+                let value = column.get(row)?;
+                let first = known.entry(task).or_insert_with(|| value.clone());
+                ensure!(
+                    *first == value,
+                    "{} got rows of {task} whose `{name}` is {first}, and others of {value}, which do not belong together: \
+                     filter the frame to one, as by frames::only(&frame, \"{name}\", {first})",
+                    self.figure
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes sure that all rows are of one task and one comparison.
+    pub fn one_task(&self) -> Result<String> {
+        let tasks = self.texts("task")?;
+        if let Some(other) = tasks.iter().find(|task| **task != tasks[0]) {
+            bail!(
+                "{} shows one task, and the frame has {} and {other}: filter it by `task`, as by \
+                 frames::only(&frame, \"task\", \"{}\")",
+                self.figure,
+                tasks[0],
+                tasks[0]
+            );
+        }
+        self.unmixed(&COMPARISON)?;
+        Ok(fonts::clean(&tasks[0]))
     }
 
     /// Texts, none of them null.

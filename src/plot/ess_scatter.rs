@@ -6,7 +6,7 @@ use polars::prelude::DataFrame;
 
 use super::axis::Axis;
 use super::canvas::{self, Area, Entry, Key, Plot, Sheet, px};
-use super::columns::{Columns, Task, by_task, methods};
+use super::columns::{COMPARISON, Columns, Task, by_task, methods};
 use super::fonts::indexed;
 use super::{Figure, style};
 
@@ -43,6 +43,7 @@ const DECADE: f64 = 0.1;
 /// ```
 pub fn ess_scatter(steps: &DataFrame) -> Result<Figure> {
     let columns = Columns::of(steps, "ess_scatter", "the steps of runs of a method with a mixture")?;
+    columns.unmixed(&COMPARISON)?;
     let numbers = columns.required_integers("step")?;
     let sizes = columns.numbers("ess_p")?.into_iter().zip(columns.numbers("ess_t")?);
     let rows = columns.keys()?.into_iter().zip(numbers.into_iter().zip(sizes));

@@ -29,7 +29,7 @@ use super::{Figure, intervals, style};
 /// ```
 pub fn probability_of_improvement(pairs: &DataFrame) -> Result<Figure> {
     let columns = Columns::of(pairs, "probability_of_improvement", "the frame of Curves::improvements")?;
-    let mut panels = intervals::panels(&columns, "method", "other", "probability")?;
+    let mut panels = intervals::panels(&columns, ["method", "other", "probability"], ["low", "high"], style::method)?;
     for row in panels.iter().flat_map(|panel| &panel.rows) {
         let (low, high) = row.ends.unwrap_or((row.value, row.value));
         for share in [row.value, low, high] {
@@ -40,7 +40,7 @@ pub fn probability_of_improvement(pairs: &DataFrame) -> Result<Figure> {
         panel.title = format!("P({} > other)", panel.title);
     }
     let x = Axis::shares("Probability of improvement");
-    let mut legend = intervals::legend(&panels);
+    let mut legend = intervals::legend(&panels, intervals::INTERVAL);
     legend.push(Entry::new(Key::Dashes(style::REFERENCE), "neither is better"));
     let sheet = Sheet {
         legend,

@@ -3,18 +3,18 @@
 use anyhow::{Context, Result};
 use polars::prelude::DataFrame;
 
+use super::Figure;
 use super::axis::Axis;
-use super::canvas::{self, Area, Entry, Key, Sheet};
-use super::columns::{Columns, Task, by_task, methods};
+use super::banded_lines::{Line, Point};
+use super::columns::{COMPARISON, Columns, Task, by_task};
+use super::crossing::span;
+use super::multiples::{self, Group};
 use super::over_seeds::Seeds;
-use super::{Figure, style};
-use crate::metrics::{Interval, t_interval};
-
-/// Curves with more points than this are drawn without marks.
-const MOST_MARKS: usize = 30;
+use super::runs::{Mean, T_INTERVAL};
 
 /// Held-out reward over samples: a line a method, its mean over seeds, with a 95 % t-interval over the seeds as a
-/// band; one panel a task.
+/// band. Up to four methods stand in one panel a task; of more, each has a panel of its own, in front of the lines of the
+/// others, with that of `qstar` dashed.
 ///
 /// A row is one evaluation. Columns: `task` and `method` (text), `seed` (integer), `samples` (integer: responses
 /// used so far), `reward` (number, in the task's unit: the mean reward of π_θ's own responses to held-out prompts;
@@ -26,7 +26,8 @@ const MOST_MARKS: usize = 30;
 ///
 /// # Errors
 /// No rows, a missing column or one of another type, `reward` null everywhere or not finite, two rewards of one
-/// task, method and seed at the same number of samples, seeds whose ranges of samples do not meet.
+/// task, method and seed at the same number of samples, seeds whose ranges of samples do not meet, a task with rows of
+/// two `target`, `setting` or `parameters`.
 ///
 /// ```
 /// use polars::df;
@@ -44,6 +45,7 @@ const MOST_MARKS: usize = 30;
 /// ```
 pub fn reward_curves(evaluations: &DataFrame) -> Result<Figure> {
     let columns = Columns::of(evaluations, "reward_curves", "the evaluations of runs")?;
+    columns.unmixed(&COMPARISON)?;
     let samples = columns.required_integers("samples")?;
     let rewards = columns.numbers("reward")?;
     let rows = columns.keys()?.into_iter().zip(samples.into_iter().zip(rewards));
@@ -51,96 +53,51 @@ pub fn reward_curves(evaluations: &DataFrame) -> Result<Figure> {
         let row = (key.seed, samples, reward?);
         Some((key, row))
     });
-    let tasks: Vec<_> = by_task(rows).into_iter().map(curves).collect::<Result<_>>()?;
-    let sheet = Sheet {
-        legend: legend(&tasks),
-        columns: Sheet::columns_for(tasks.len()),
-        panel_height: 290.0,
-        panels: tasks.len(),
-    };
-    sheet.draw(|index, area| panel(area, &tasks[index]))
+    let groups: Vec<Group> = by_task(rows).into_iter().map(group).collect::<Result<_>>()?;
+    multiples::draw(&groups, T_INTERVAL)
 }
 
-/// A mean over seeds, with its interval where there are several.
-struct Point {
-    samples: f64,
-    reward: f64,
-    band: Option<Interval>,
-}
+/// Seed, samples and reward.
+type Row = (i64, i64, f64);
 
-fn curves(task: Task<(i64, i64, f64)>) -> Result<Task<Point>> {
-    let curve = |(method, rows): (String, Vec<(i64, i64, f64)>)| {
+fn group(task: Task<Row>) -> Result<Group> {
+    let line = |(method, rows): (String, Vec<Row>)| {
         let points = points(rows).with_context(|| format!("{method} on {}", task.name))?;
-        Ok((method, points))
+        Ok(Line { method, points, end: None })
     };
-    let methods = task.methods.into_iter().map(curve).collect::<Result<_>>()?;
-    Ok(Task { name: task.name, methods })
+    let lines: Vec<Line> = task.methods.into_iter().map(line).collect::<Result<_>>()?;
+    let points = || lines.iter().flat_map(|line| &line.points);
+    let (first, last) = span(points().map(|point| point.x));
+    let (low, high) = reward_span(&lines);
+    Ok(Group {
+        x: Axis::padded("Samples (responses used)", first, last, 0.02, 6),
+        y: Axis::padded("Held-out reward", low, high, 0.05, 7),
+        name: task.name,
+        lines,
+    })
 }
 
-fn points(rows: Vec<(i64, i64, f64)>) -> Result<Vec<Point>> {
+fn points(rows: Vec<Row>) -> Result<Vec<Point>> {
     let mut seeds = Seeds::default();
     for (seed, samples, reward) in rows {
         seeds.insert(seed, samples, reward)?;
     }
-    let point = |(samples, rewards): (f64, Vec<f64>)| {
-        let interval = t_interval(&rewards, 0.95)?;
-        Ok(Point { samples, reward: interval.mean, band: (seeds.count() > 1).then_some(interval) })
+    let point = |(x, rewards): (f64, Vec<f64>)| {
+        let Mean { value: y, ends } = Mean::of(&rewards)?;
+        Ok(Point { x, y, ends })
     };
     seeds.common()?.into_iter().map(point).collect()
-}
-
-fn legend(tasks: &[Task<Point>]) -> Vec<Entry> {
-    let mut entries: Vec<Entry> =
-        methods(tasks).into_iter().map(|name| Entry::new(Key::Line(style::method(name)), name)).collect();
-    let mut points = tasks.iter().flat_map(|task| &task.methods).flat_map(|(_, points)| points);
-    if points.any(|point| point.band.is_some()) {
-        let key = Key::Area(style::REFERENCE, 2.0 * style::BAND_OPACITY);
-        entries.push(Entry::new(key, "95 % t-interval over seeds"));
-    }
-    entries
-}
-
-fn panel(area: &Area, task: &Task<Point>) -> Result<()> {
-    let points = || task.methods.iter().flat_map(|(_, points)| points);
-    let (first, last) = span(points().map(|point| point.samples));
-    let (low, high) = reward_span(points);
-    let x = Axis::padded("Samples (responses used)", first, last, 0.02, 6);
-    let y = Axis::padded("Held-out reward", low, high, 0.05, 7);
-    let mut plot = canvas::plot(area, &task.name, &x, &y)?;
-    // All bands below all lines.
-    for (method, points) in &task.methods {
-        let bounds: Vec<_> =
-            points.iter().filter_map(|point| point.band.map(|band| (point.samples, band.low, band.high))).collect();
-        if bounds.len() > 1 {
-            canvas::band(&mut plot, &bounds, style::method(method).color, style::BAND_OPACITY)?;
-        }
-    }
-    for (method, points) in &task.methods {
-        let look = style::method(method);
-        let line: Vec<_> = points.iter().map(|point| (point.samples, point.reward)).collect();
-        canvas::line(&mut plot, &line, look.color, style::LINE_WIDTH)?;
-        if line.len() <= MOST_MARKS {
-            canvas::marks(&mut plot, &line, look)?;
-        }
-    }
-    Ok(())
 }
 
 /// From the lowest to the highest that a panel shows: every line, and of the bands what lies within one height of
 /// all lines from them. Two seeds have bands of six times their distance, next to which no line could be told from
 /// another.
-fn reward_span<'a, I: Iterator<Item = &'a Point>>(points: impl Fn() -> I) -> (f64, f64) {
-    let (low, high) = span(points().map(|point| point.reward));
+fn reward_span(lines: &[Line]) -> (f64, f64) {
+    let (low, high) = span(lines.iter().flat_map(|line| &line.points).map(|point| point.y));
+    let (lowest, highest) = span(lines.iter().flat_map(Line::heights));
     let height = high - low;
-    let bands = || points().filter_map(|point| point.band);
-    let (lowest, _) = span(bands().map(|band| band.low).chain([low]));
-    let (_, highest) = span(bands().map(|band| band.high).chain([high]));
     if height == 0.0 {
         return (lowest, highest);
     }
     (lowest.max(low - height), highest.min(high + height))
-}
-
-fn span(values: impl Iterator<Item = f64>) -> (f64, f64) {
-    values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| (low.min(x), high.max(x)))
 }

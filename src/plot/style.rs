@@ -1,7 +1,8 @@
 //! One look for all figures: colours, marks, sizes.
 //!
-//! The colours are those of Okabe and Ito (2008, <https://jfly.uni-koeln.de/color/>), which remain distinct for
-//! readers with any common colour blindness; marks of different shapes tell the methods apart without colour.
+//! The colours are those of Okabe and Ito (2008, <https://jfly.uni-koeln.de/color/>) without their yellow, which is too
+//! light for a line on white, and with two dark ones: no two methods of the study share one, and a test holds them apart for
+//! readers with any common colour blindness. Marks of different shapes tell the methods apart without colour.
 //! All sizes are in CSS pixels (1/96 inch) of the SVG.
 
 use plotters::style::RGBColor;
@@ -25,6 +26,8 @@ pub const BAND_OPACITY: f64 = 0.18;
 pub const TEXT: RGBColor = RGBColor(0x22, 0x22, 0x22);
 pub const AXIS: RGBColor = RGBColor(0x55, 0x55, 0x55);
 pub const GRID: RGBColor = RGBColor(0xE6, 0xE6, 0xE6);
+/// The lines of other methods behind the one that a panel is about.
+pub const BEHIND: RGBColor = RGBColor(0xC8, 0xC8, 0xC8);
 /// Reference lines and areas.
 pub const REFERENCE: RGBColor = RGBColor(0x80, 0x80, 0x80);
 
@@ -35,23 +38,27 @@ pub const KL_SYMMETRY: MethodStyle = MethodStyle { color: VERMILLION, mark: Mark
 pub const ESS_BALANCE: MethodStyle = MethodStyle { color: BLACK, mark: Mark::Triangle };
 
 /// The looks of things that are compared and are no methods, in the order of their legend.
-pub const SERIES: [MethodStyle; 5] = [
+pub const SERIES: [MethodStyle; 8] = [
     MethodStyle { color: SKY_BLUE, mark: Mark::Diamond },
     MethodStyle { color: GREEN, mark: Mark::Triangle },
     MethodStyle { color: ORANGE, mark: Mark::Wedge },
     MethodStyle { color: BLUE, mark: Mark::Square },
     MethodStyle { color: VERMILLION, mark: Mark::Circle },
+    MethodStyle { color: INDIGO, mark: Mark::Plus },
+    MethodStyle { color: PURPLE, mark: Mark::Cross },
+    MethodStyle { color: BROWN, mark: Mark::Star },
 ];
 
 const BLACK: RGBColor = RGBColor(0x00, 0x00, 0x00);
 const ORANGE: RGBColor = RGBColor(0xE6, 0x9F, 0x00);
 const SKY_BLUE: RGBColor = RGBColor(0x56, 0xB4, 0xE9);
 const GREEN: RGBColor = RGBColor(0x00, 0x9E, 0x73);
-/// In the place of their yellow, which is too light for a line on white.
-const GREY: RGBColor = RGBColor(0x99, 0x99, 0x99);
 const BLUE: RGBColor = RGBColor(0x00, 0x72, 0xB2);
 const VERMILLION: RGBColor = RGBColor(0xD5, 0x5E, 0x00);
 const PURPLE: RGBColor = RGBColor(0xCC, 0x79, 0xA7);
+/// Darker than all of theirs.
+const INDIGO: RGBColor = RGBColor(0x33, 0x22, 0x88);
+const BROWN: RGBColor = RGBColor(0x7F, 0x3C, 0x00);
 
 /// The shape that marks a method's points.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,32 +82,49 @@ pub struct MethodStyle {
 }
 
 /// The methods with a look of their own, in the order of every legend.
-const METHODS: [(&str, RGBColor, Mark); 9] = [
+const METHODS: [(&str, RGBColor, Mark); 14] = [
     ("reinforce", BLUE, Mark::Square),
     ("on_policy", GREEN, Mark::Triangle),
     ("off_policy", BLACK, Mark::Plus),
-    ("rejection", GREY, Mark::Square),
+    ("rejection", BROWN, Mark::Bar),
     ("sft", PURPLE, Mark::Diamond),
     ("dpo", SKY_BLUE, Mark::Wedge),
     ("uniform", ORANGE, Mark::Triangle),
-    ("entropy", SKY_BLUE, Mark::Diamond),
+    ("entropy", INDIGO, Mark::Diamond),
+    // Beyond the study: colours come again, with marks of their own.
+    ("ess_balance", BLACK, Mark::Triangle),
+    ("snr_max", PURPLE, Mark::Bar),
+    ("qstar_ppo", ORANGE, Mark::Star),
+    ("grpo", BLUE, Mark::Cross),
+    ("rloo", GREEN, Mark::Star),
     ("qstar", VERMILLION, Mark::Circle),
 ];
 
 /// The look of a method. A name that has none of its own gets one that depends on the name alone, and so is the
-/// same in every figure: a mark that no known method has. Two such names may share a look.
+/// same in every figure: one that no known method has. Two such names may share a look.
 pub fn method(name: &str) -> MethodStyle {
     if let Some((_, color, mark)) = METHODS.iter().find(|(known, ..)| *known == name) {
         return MethodStyle { color: *color, mark: *mark };
     }
-    const COLORS: [RGBColor; 7] = [ORANGE, SKY_BLUE, GREEN, BLACK, PURPLE, BLUE, GREY];
-    const MARKS: [Mark; 3] = [Mark::Cross, Mark::Star, Mark::Bar];
+    const COLORS: [RGBColor; 8] = [ORANGE, SKY_BLUE, GREEN, BLACK, PURPLE, BLUE, INDIGO, BROWN];
+    const MARKS: [Mark; 3] = [Mark::Cross, Mark::Star, Mark::Plus];
+    let free: Vec<MethodStyle> = COLORS
+        .into_iter()
+        .flat_map(|color| MARKS.map(|mark| MethodStyle { color, mark }))
+        .filter(|look| METHODS.iter().all(|(_, color, mark)| (*color, *mark) != (look.color, look.mark)))
+        .collect();
     // FNV-1a: a hash that no release of the standard library changes.
     let hash = name
         .bytes()
         .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
         >> 16;
-    MethodStyle { color: COLORS[(hash % 7) as usize], mark: MARKS[(hash / 7 % 3) as usize] }
+    free[(hash % free.len() as u64) as usize]
+}
+
+/// The look of a target in every figure.
+pub fn target(name: &str) -> MethodStyle {
+    const TARGETS: [&str; 4] = ["expert", "prefix_scorer", "reward_softmax", "conditional"];
+    TARGETS.iter().position(|known| *known == name).map_or_else(|| method(name), |at| SERIES[at])
 }
 
 /// The place of a method in a legend: known methods in the order of the study, then others by name, and `qstar`
@@ -140,19 +164,76 @@ mod tests {
         assert_eq!(looks.len(), METHODS.len());
     }
 
+    /// Linear light as the eyes of protanopes, deuteranopes and tritanopes see it. Machado, Oliveira and Fernandes 2009,
+    /// IEEE Transactions on Visualization and Computer Graphics 15(6), at full severity.
+    const EYES: [[[f64; 3]; 3]; 4] = [
+        [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]],
+        [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+        [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+        [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+    ];
+
+    fn times(m: &[[f64; 3]; 3], v: [f64; 3]) -> [f64; 3] {
+        m.map(|row| row.iter().zip(v).map(|(a, b)| a * b).sum())
+    }
+
+    /// Oklab (Ottosson 2020), in which distances are about those that one sees.
+    fn seen(eyes: &[[f64; 3]; 3], color: RGBColor) -> [f64; 3] {
+        let linear = |channel: u8| {
+            let x = f64::from(channel) / 255.0;
+            if x <= 0.04045 { x / 12.92 } else { ((x + 0.055) / 1.055).powf(2.4) }
+        };
+        let light = times(eyes, [color.0, color.1, color.2].map(linear)).map(|x| x.clamp(0.0, 1.0));
+        let cones = [
+            [0.4122214708, 0.5363325363, 0.0514459929],
+            [0.2119034982, 0.6806995451, 0.1073969566],
+            [0.0883024619, 0.2817188376, 0.6299787005],
+        ];
+        let lab = [
+            [0.2104542553, 0.7936177850, -0.0040720468],
+            [1.9779984951, -2.4285922050, 0.4505937099],
+            [0.0259040371, 0.7827717662, -0.8086757660],
+        ];
+        times(&lab, times(&cones, light).map(f64::cbrt))
+    }
+
+    fn distance(a: RGBColor, b: RGBColor) -> f64 {
+        let apart = |eyes| {
+            let (a, b) = (seen(eyes, a), seen(eyes, b));
+            a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt()
+        };
+        EYES.iter().map(apart).fold(f64::INFINITY, f64::min)
+    }
+
     #[test]
-    fn the_methods_of_one_comparison_differ_in_colour_alone() {
-        let colors: HashSet<_> =
-            ["reinforce", "on_policy", "sft", "qstar"].map(|name| format!("{:?}", method(name).color)).into();
-        assert_eq!(colors.len(), 4);
+    fn all_eyes_tell_the_colours_of_the_study_and_of_series_apart() {
+        let study = METHODS.iter().filter(|(name, ..)| STUDY.contains(name)).map(|(_, color, _)| *color);
+        for colors in [study.collect::<Vec<_>>(), SERIES.map(|look| look.color).to_vec()] {
+            for (i, a) in colors.iter().enumerate() {
+                for b in &colors[..i] {
+                    // What the closest two of Okabe and Ito's own, their green and their purple, leave is 0.076.
+                    assert!(distance(*a, *b) > 0.07, "{a:?} and {b:?}: {}", distance(*a, *b));
+                }
+            }
+        }
+        // The measure finds what it must: a grey beside the purple is one colour to a deuteranope.
+        assert!(distance(RGBColor(0x99, 0x99, 0x99), PURPLE) < 0.03);
+    }
+
+    const STUDY: [&str; 9] =
+        ["reinforce", "on_policy", "off_policy", "rejection", "sft", "dpo", "uniform", "entropy", "qstar"];
+
+    #[test]
+    fn the_lines_behind_are_lighter_than_any_method() {
+        assert!(METHODS.iter().all(|(_, color, _)| lightness(*color) + 200 < lightness(BEHIND)));
     }
 
     #[test]
     fn an_unknown_method_keeps_its_look() {
-        assert_eq!(method("grpo"), method("grpo"));
-        // A change of this literal recolours figures that are already printed.
-        let grpo = MethodStyle { color: BLUE, mark: Mark::Cross };
-        assert_eq!(method("grpo"), grpo);
+        assert_eq!(method("mine"), method("mine"));
+        // A change of these literals recolours figures that are already printed.
+        assert_eq!(method("grpo"), MethodStyle { color: BLUE, mark: Mark::Cross });
+        assert_eq!(method("mine"), MethodStyle { color: BLUE, mark: Mark::Cross });
     }
 
     proptest! {

@@ -12,7 +12,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use polars::prelude::{DataFrame, ParquetReader, ParquetWriter, SerReader};
 
 use super::frame::stack;
@@ -60,20 +60,21 @@ impl RunFolder {
         fs::create_dir_all(&self.path).with_context(|| format!("{}: cannot be made", self.path.display()))
     }
 
-    /// Keeps every other process out of this run until the returned file is dropped.
-    ///
-    /// # Errors
-    /// Another process works on the run.
-    pub fn lock(&self) -> Result<File> {
+    /// Keeps every other process out of this run until the returned file is dropped; none where another one is in it. The
+    /// system frees the lock of a process that dies.
+    pub fn try_lock(&self) -> Result<Option<File>> {
         let path = self.file("lock");
         let file = File::create(&path).with_context(|| format!("{}: cannot be made", path.display()))?;
         match file.try_lock() {
-            Ok(()) => Ok(file),
-            Err(fs::TryLockError::WouldBlock) => {
-                bail!("{}: another process is working on this run", self.path.display())
-            }
+            Ok(()) => Ok(Some(file)),
+            Err(fs::TryLockError::WouldBlock) => Ok(None),
             Err(fs::TryLockError::Error(e)) => Err(e).with_context(|| format!("{}: cannot be locked", path.display())),
         }
+    }
+
+    /// Whether a process is in this run.
+    pub fn is_locked(&self) -> Result<bool> {
+        Ok(self.file("lock").exists() && self.try_lock()?.is_none())
     }
 
     /// Writes a whole file into place.
@@ -129,6 +130,14 @@ impl RunFolder {
         };
         let frames: Result<Vec<_>> = self.parts(kind)?.into_iter().map(read).collect();
         stack(frames?).with_context(|| format!("{}: {} of this run", self.path.display(), kind.name()))
+    }
+
+    /// The steps whose rows are written.
+    pub fn steps_written(&self) -> Result<u64> {
+        if !self.path.exists() {
+            return Ok(0);
+        }
+        Ok(self.parts(Kind::Steps)?.last().map_or(0, |(to, _)| *to))
     }
 
     /// (end step, path) of the parts of one kind, ascending.

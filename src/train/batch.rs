@@ -6,7 +6,7 @@ use rand::Rng;
 use super::sequences::numbers;
 use super::{Sequences, StepConfig};
 use crate::method::{Method, Rejection, Source, leave_one_out};
-use crate::mixture::Solution;
+use crate::mixture::{Solution, Temperature};
 use crate::models::Network;
 use crate::rollout::speculative::Counts;
 use crate::rollout::{Draft, Draw, Proposal, Response, Sampler};
@@ -139,6 +139,7 @@ impl Origin<'_> {
             seed: self.seed,
             purpose: Purpose::Rollout,
             step: self.step,
+            temperature: Temperature { mixture: self.config.temperature, ..Temperature::ONE },
             ..Sampler::of(self.task)?
         };
         let (responses, cost, speculation) = match &self.config.speculation {

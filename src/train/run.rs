@@ -4,8 +4,9 @@
 //! every random number is keyed by seed and step. A finished run is not run again.
 
 use std::path::Path;
+use std::sync::Arc;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use polars::prelude::DataFrame;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -101,8 +102,9 @@ pub struct RunSpec {
     pub method: Method,
     pub seed: u64,
     pub config: RunConfig,
-    /// Digests of the weights of π_init and of the target.
+    /// Digest of the weights of π_init.
     pub initial: String,
+    /// That of the target, or `none`.
     pub target: String,
     pub algorithm: String,
 }
@@ -117,11 +119,11 @@ impl RunSpec {
         config.step.check_method(&method)?;
         Ok(Self {
             task: task.identity(),
+            target: target_of(&method, models),
             method,
             seed,
             config,
             initial: models.initial.digest()?,
-            target: models.target.identity(),
             algorithm: ALGORITHM.to_string(),
         })
     }
@@ -134,12 +136,28 @@ impl RunSpec {
     }
 }
 
-/// The models of a run.
+/// The models of a run. A clone shares their memory.
+#[derive(Clone)]
 pub struct Models {
     /// π_init: where the policy starts, and the reference of its KL.
-    pub initial: LanguageModel,
+    pub initial: Arc<LanguageModel>,
     /// π_t.
-    pub target: Box<dyn Target>,
+    pub target: Arc<dyn Target>,
+}
+
+/// The identity of the target that a method's responses depend on; `none` where it looks at none, so that its runs are the
+/// same beside every target.
+fn target_of(method: &Method, models: &Models) -> String {
+    if method.source.needs_target() { models.target.identity() } else { "none".to_string() }
+}
+
+/// Whether a run was trained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trained {
+    /// It is done.
+    Here,
+    /// Another process is working on it.
+    Elsewhere,
 }
 
 /// A run and its folder.
@@ -169,17 +187,40 @@ impl Run {
     /// Another process works on the run; the folder holds another run; a checkpoint is corrupt; a
     /// file cannot be written; a loss is not a number. What was written before stays.
     pub fn train(&self, task: &dyn Task, models: &Models, progress: &Progress) -> Result<()> {
+        match self.try_train(task, models, progress)? {
+            Trained::Here => Ok(()),
+            Trained::Elsewhere => bail!("{}: another process is working on this run", self.folder.path().display()),
+        }
+    }
+
+    /// As [`Run::train`], but a run that another process works on is no error.
+    ///
+    /// # Errors
+    /// As [`Run::train`], but for that.
+    pub fn try_train(&self, task: &dyn Task, models: &Models, progress: &Progress) -> Result<Trained> {
         let name = self.spec.name()?;
         if self.is_done() {
             progress.inc(self.spec.config.steps);
-            return Ok(());
+            return Ok(Trained::Here);
         }
         ensure!(self.spec.initial == models.initial.digest()?, "{name}: π_init is not the model of the spec");
-        ensure!(self.spec.target == models.target.identity(), "{name}: the target is not the model of the spec");
+        let target = target_of(&self.spec.method, models);
+        ensure!(self.spec.target == target, "{name}: the target is not the model of the spec");
         self.folder.create()?;
-        let _lock = self.folder.lock()?;
+        let Some(_lock) = self.folder.try_lock()? else { return Ok(Trained::Elsewhere) };
+        // Another process may have done it between the first look and the lock.
+        if self.is_done() {
+            progress.inc(self.spec.config.steps);
+            return Ok(Trained::Here);
+        }
         self.write_spec()?;
-        self.finish(task, models, progress).with_context(|| format!("run {name}"))
+        self.finish(task, models, progress).with_context(|| format!("run {name}"))?;
+        Ok(Trained::Here)
+    }
+
+    /// The steps that are written down so far.
+    pub fn steps_done(&self) -> Result<u64> {
+        self.folder.steps_written()
     }
 
     fn write_spec(&self) -> Result<()> {

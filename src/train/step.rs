@@ -10,6 +10,7 @@ use super::diagnostics::{Diagnosed, peak_memory_mb};
 use super::shaping::Moments;
 use super::{AdamW, AdamWConfig, KlControl, Schedule, Shaping, Spent, Update};
 use crate::method::{Advantage, Method, Objective, Source};
+use crate::mixture::Temperature;
 use crate::models::{LanguageModel, Network};
 use crate::nn::{Linear, Params};
 use crate::record::StepRow;
@@ -37,10 +38,17 @@ pub struct StepConfig {
     pub max_gradient_norm: f64,
     #[serde(default)]
     pub shaping: Shaping,
+    /// Of q, which responses are drawn from: q^(1/T). The weights know of it.
+    #[serde(default = "one")]
+    pub temperature: f64,
     /// Draws the responses with drafts of the policy that are verified: the same law, other random numbers. None draws them a
     /// token a time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub speculation: Option<Speculation>,
+}
+
+fn one() -> f64 {
+    1.0
 }
 
 impl Default for StepConfig {
@@ -57,6 +65,7 @@ impl Default for StepConfig {
             kl_control: KlControl::Fixed,
             max_gradient_norm: 1.0,
             shaping: Shaping::default(),
+            temperature: 1.0,
             speculation: None,
         }
     }
@@ -117,6 +126,7 @@ impl StepConfig {
         ] {
             ensure!(x >= 0.0 && x.is_finite(), "{name} is a number from 0 up: {x}");
         }
+        Temperature { mixture: self.temperature, ..Temperature::ONE }.check()?;
         ensure!(self.max_gradient_norm > 0.0, "max_gradient_norm is positive: {}", self.max_gradient_norm);
         if let KlControl::Adaptive { target, horizon } = self.kl_control {
             let least = 0.2 * (self.prompts * self.responses) as f64;

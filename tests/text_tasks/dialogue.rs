@@ -1,6 +1,6 @@
 //! A whole run on real dialogues, with a policy and a reward model made from scratch: small, so that it takes seconds.
 
-use qstar::experiment::{Scratch, TextExpert, TextModels, TextSources, World, text_data};
+use qstar::experiment::{Scratch, TargetName, TextExpert, TextModels, TextSources, World, text_data};
 use qstar::method::{DPO, Method, QSTAR, SFT, Source as ResponseSource};
 use qstar::models::{Config, Gpt2Config, RewardModel, save_reward_folder};
 use qstar::progress::Progress;
@@ -77,6 +77,13 @@ fn a_policy_from_scratch_is_trained_on_dialogues() {
     let spec = RunSpec::new(&*world.task, QSTAR, 1, config, &world.models).unwrap();
     let run = Run::new(&path("runs"), spec).unwrap();
     run.train(&*world.task, &world.models, &Progress::new("adapters", 2)).unwrap();
+    // Beside targets that are trained from the adapted policy, too.
+    for target in [TargetName::RewardSoftmax, TargetName::Conditional] {
+        let world = world.clone().with_target_named(&path("data"), target).unwrap();
+        let spec = RunSpec::new(&*world.task, QSTAR, 2, RunConfig { steps: 1, ..config }, &world.models).unwrap();
+        let run = Run::new(&path("runs"), spec).unwrap();
+        run.train(&*world.task, &world.models, &Progress::new(target.name(), 1)).unwrap();
+    }
 
     let stranger = TextModels { expert: TextExpert::Model("openai-community/gpt2".into()), ..models };
     let error = format!("{:#}", World::text(&path("data"), "dialogue", &stranger, &sources).err().unwrap());
