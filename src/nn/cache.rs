@@ -235,3 +235,37 @@ fn combine<T: Real, const N: usize>(a: &[T], rows: &[T], stride: usize) -> [T; N
     }
     sums
 }
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    #[test]
+    fn taking_over_in_place_is_selecting() {
+        let heads = Heads { query: 4, kv: 2, dim: 3, interleaved: false };
+        let packed = |batch: usize, time: usize, seed: usize| {
+            let count = batch * time * heads.packed();
+            let values: Vec<f32> =
+                (0..count).map(|i| ((i * 7919 + seed * 104_729) % 1009) as f32 / 500.0 - 1.0).collect();
+            Tensor::from_vec(values, (batch, time, heads.packed()), &Device::Cpu).unwrap()
+        };
+        let mut cache = KvCache::new(2, heads, 4, 20);
+        for layer in 0..2 {
+            cache.attend(layer, &packed(4, 5, layer)).unwrap();
+        }
+        cache.advance([5, 3, 4, 5]);
+        let rows = [0, 0, 3, 3];
+        let (mut selected, mut taken) = (cache.select(&rows), cache);
+        assert!(taken.stays(&rows) && !taken.stays(&[1, 0, 2, 3]) && !taken.stays(&[0, 1, 2]));
+        taken.take_over(&rows);
+        assert_eq!(taken.lengths(), selected.lengths());
+        for layer in 0..2 {
+            let values = |cache: &mut KvCache| -> Vec<f32> {
+                cache.attend(layer, &packed(4, 2, 9)).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+            };
+            assert_eq!(values(&mut taken), values(&mut selected));
+        }
+    }
+}

@@ -31,7 +31,10 @@ pub fn measure_costs(
     k: usize,
     turns: usize,
 ) -> Result<BatchCosts> {
-    ensure!(!prompts.is_empty() && k > 0 && turns > 0, "costs are measured on a prompt, a response and a turn at least");
+    ensure!(
+        !prompts.is_empty() && k > 0 && turns > 0,
+        "costs are measured on a prompt, a response and a turn at least"
+    );
     let tokens = sampler.max_response_tokens;
     ensure!(tokens >= 2, "costs are measured on responses of two tokens at least: max_response_tokens is {tokens}");
     let most = prompts.len() * k;
@@ -41,7 +44,8 @@ pub fn measure_costs(
     let progress = Progress::new("measuring costs", (turns * sizes.len() * (1 + GAMMAS.len())) as u64);
     // The first turn warms up.
     for turn in 0..=turns {
-        let bare = Sampler { stop_tokens: &[], stop_strings: None, step: turn as u64, progress: None, ..sampler.clone() };
+        let bare =
+            Sampler { stop_tokens: &[], stop_strings: None, step: turn as u64, progress: None, ..sampler.clone() };
         for &rows in &sizes {
             let (prompts, k) = if rows == most {
                 (prompts.to_vec(), k)

@@ -21,6 +21,8 @@ mod reader;
 mod sampler;
 mod verify;
 
+use std::ops::AddAssign;
+
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
@@ -150,6 +152,23 @@ pub struct Counts {
     pub seconds_prompts: f64,
     pub seconds_draft: f64,
     pub seconds_verify: f64,
+}
+
+impl AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        self.rounds += other.rounds;
+        self.drafted += other.drafted;
+        self.tested += other.tested;
+        self.accepted += other.accepted;
+        self.tested_first += other.tested_first;
+        self.accepted_first += other.accepted_first;
+        self.tokens += other.tokens;
+        self.draft_passes += other.draft_passes;
+        self.verify_passes += other.verify_passes;
+        self.seconds_prompts += other.seconds_prompts;
+        self.seconds_draft += other.seconds_draft;
+        self.seconds_verify += other.seconds_verify;
+    }
 }
 
 impl Counts {

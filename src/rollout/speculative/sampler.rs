@@ -281,7 +281,8 @@ impl Rounds<'_, '_> {
             &drafted.chains,
             |chain, j| {
                 let logits = &drafted.logits[chain];
-                let draft = (j < drafted.chains[chain].len()).then(|| self.draft_distribution(&logits[j])).transpose()?;
+                let draft =
+                    (j < drafted.chains[chain].len()).then(|| self.draft_distribution(&logits[j])).transpose()?;
                 Ok(Place { q: self.q(first + chain, logits, j)?, draft })
             },
             |probabilities| invert(probabilities, rng.random()),
