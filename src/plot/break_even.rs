@@ -49,7 +49,7 @@ pub fn break_even(speedups: &DataFrame) -> Result<Figure> {
         (2.0 * high).max(2.0),
     );
     let y = Axis::shares("Acceptance");
-    let sheet = Sheet { legend, columns: vec![style::WIDE * 0.75], panel_height: 340.0, panels: 1 };
+    let sheet = Sheet { legend, columns: vec![0.75 * style::WIDE], panel_height: 340.0, panels: 1 };
     sheet.draw(|_, area| {
         let mut plot = canvas::plot(area, "From which acceptance on speculation pays", &x, &y)?;
         canvas::dashes(&mut plot, line(&x, 0.0, most), style::TEXT, 1.25)?;

@@ -50,7 +50,7 @@ pub fn measured_speedup(speedups: &DataFrame) -> Result<Figure> {
         Axis::logarithmic("Predicted speed-up", 0.95 * low, 1.05 * high),
         Axis::logarithmic("Measured speed-up", 0.95 * low, 1.05 * high),
     );
-    let side = style::NARROW * 1.15;
+    let side = 480.0;
     let sheet = Sheet { legend, columns: vec![side], panel_height: side + 4.0, panels: 1 };
     sheet.draw(|_, area| {
         let mut plot = canvas::plot(area, "What the formula says, and what it took", &x, &y)?;
