@@ -126,6 +126,10 @@ record! {
         pub kl_coefficient: f64,
         /// The largest |log π_θ| difference between rollout and training, in nats.
         pub log_prob_gap: Option<f64>,
+        /// With speculation, the share of the tested drafted tokens that was accepted; null where none was drafted.
+        pub draft_acceptance: Option<f64>,
+        /// With speculation, the tokens that a response got from one reading of the target.
+        pub tokens_per_verification: Option<f64>,
         /// Rewards that the target computed in this step.
         pub target_reward_calls: i64,
         /// Rewards that the target looked up in this step because it knew them from before.
