@@ -86,8 +86,13 @@ pub fn escape(text: &str) -> String {
 /// A frame as a compact HTML table: numbers to the right with the digits that matter, a null as –, long frames and
 /// long texts cut with a note, all text escaped.
 pub fn frame_html(frame: &DataFrame) -> String {
+    table_html(frame, ROWS)
+}
+
+/// The same with at most so many `rows`.
+pub fn table_html(frame: &DataFrame, rows: usize) -> String {
     let height = frame.height();
-    let rows = shown_rows(height);
+    let rows = shown_rows(height, rows);
     let columns: Vec<Cells> = frame.columns().iter().map(|column| Cells::of(column, &rows)).collect();
 
     let mut html = String::from("<table><thead><tr>");
@@ -121,11 +126,11 @@ pub fn frame_html(frame: &DataFrame) -> String {
     html
 }
 
-fn shown_rows(height: usize) -> Vec<usize> {
-    if height <= ROWS {
+fn shown_rows(height: usize, most: usize) -> Vec<usize> {
+    if height <= most {
         return (0..height).collect();
     }
-    let half = ROWS / 2;
+    let half = most / 2;
     (0..half).chain(height - half..height).collect()
 }
 
@@ -169,7 +174,7 @@ fn text_html(value: &AnyValue) -> String {
     };
     let cut: String = text.chars().take(TEXT).collect();
     let note = if cut.len() < text.len() { " …" } else { "" };
-    format!("{}{note}", escape(&cut).replace('\n', "<br>"))
+    format!("{}{note}", escape(&cut).replace('\n', "<br/>"))
 }
 
 /// How the numbers of one column are written, so that their points stand below each other.

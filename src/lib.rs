@@ -21,6 +21,7 @@
 //! - [`train`]: a step, a run, supervised training, training of reward models and of targets
 //! - [`evaluation`]: files of texts, programs and judgments to frames of scores
 //! - [`plot`]: one function a figure
+//! - [`report`]: one HTML page with tables, figures and where they come from
 //! - [`notebook`]: the kernel's set-up, running notebooks
 //! - [`experiment`]: worlds, plans, presets, tables, remedies
 //! - [`prelude`]: all that a notebook's cell sees
@@ -43,6 +44,7 @@ pub mod prelude;
 pub mod progress;
 pub mod ranks;
 pub mod record;
+pub mod report;
 pub mod reward;
 pub mod rollout;
 pub mod sandbox;

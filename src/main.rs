@@ -11,6 +11,7 @@ mod command {
     pub mod judge;
     pub mod make_policy;
     pub mod plan;
+    pub mod report;
     pub mod reproduce;
     pub mod train;
     pub mod train_reward;
@@ -32,6 +33,7 @@ Examples:
   qstar train --method qstar --seed 1
   qstar plan show main               every run of the main comparison; `run` and `status` likewise
   qstar plan run main --id 17        one of them: for a Slurm array, or GNU parallel
+  qstar report                       one page of what the runs on the disk say
   qstar train-reward --only harmless --loss responses --output data/rewards/harmless
   qstar judge a.jsonl b.jsonl --judge longer --judge chat:gpt-4.toml
   qstar reproduce --all --output results
@@ -77,6 +79,11 @@ enum Command {
     /// The runs of the experiments: what they are, how far they are, and training them in one process or in many
     #[command(subcommand)]
     Plan(command::plan::PlanCommand),
+
+    /// Write one HTML page with the tables, figures and verdict of the runs on the disk
+    ///
+    /// Nothing is trained for it.
+    Report(command::report::ReportArgs),
 
     /// Train a small policy and its tokenizer from scratch on the texts of a task
     ///
@@ -136,6 +143,7 @@ fn run(cli: Cli) -> Result<()> {
             Ok(())
         }
         Command::Plan(command) => command::plan::plan(command),
+        Command::Report(how) => command::report::report(how),
         Command::MakePolicy(how) => command::make_policy::make_policy(&project()?, how),
         Command::Setup => {
             notebook::setup(&project()?)?;

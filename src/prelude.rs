@@ -11,7 +11,8 @@ pub use crate::evaluation::{self, Fields, Options as EvaluationOptions, Sample, 
 pub use crate::experiment::exact::{Estimate, Setting, Tabular, TabularProposal, Tree};
 pub use crate::experiment::{
     Arm, Curves, DraftRow, Experiment, Folders, LearnedReward, Part, Plan, Policy, Preset, RemedyRow, Results, Search,
-    TargetName, TargetRow, World, derivation, exact, measure_targets, remedies, report, study,
+    SpeculativePair, TargetName, TargetRow, World, derivation, exact, measure_targets, remedies, report, speculation,
+    study,
 };
 pub use crate::judge::{
     AgreementRow, Answer, ChatConfig, ChatJudge, EstimateRow, Judge, Judgment, JudgmentRow, Outcome,
@@ -41,12 +42,15 @@ pub use crate::models::{
 };
 pub use crate::plot::{self, Figure};
 pub use crate::progress::Progress;
-pub use crate::record::{self, RunFolder};
+pub use crate::record::{self, Compared, EvaluationRow, PlanRow, RunFolder, SampleRow, StepRow, compare, frames};
+pub use crate::report::{Page, environment};
 pub use crate::reward::{
     CalibrationRow, Completion, ExecutionRow, Preference, PreferenceEvaluation, Preferences, RewardEvaluationRow,
     evaluate_preferences, execute, execution_accuracy,
 };
-pub use crate::rollout::{Draw, Proposal, Response, Rollout, Sampler, StopStrings};
+pub use crate::rollout::{
+    Draft, Draw, Gamma, Proposal, Response, Rollout, Sampler, Speculated, Speculation, StopStrings, speculative,
+};
 pub use crate::sandbox::{Check, Limits, Outcome as ExecutionOutcome, Program, Sandbox, Verdict as ExecutionVerdict};
 pub use crate::target::{
     Along, Base, BestOfN, Caching, Cost, Expert, PrefixScorer, PrefixValues, RewardSoftmax, SequenceReward,

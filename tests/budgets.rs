@@ -40,6 +40,7 @@ const fn plain() -> StepConfig {
         max_gradient_norm: 1.0,
         shaping: qstar::train::Shaping { length_penalty: 0.0, cut_penalty: 0.0, normalize: false, clip: None },
         temperature: 1.0,
+        speculation: None,
     }
 }
 

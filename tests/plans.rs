@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
-use qstar::experiment::{Experiment, Folders, Preset};
+use qstar::experiment::{Experiment, Folders, Preset, study_page};
 use qstar::record::{Kind, RunFolder};
 
 fn qstar(arguments: &[&str], runs: &Path) -> Command {
@@ -104,6 +104,10 @@ fn runs_are_trained_one_by_one_by_their_numbers() {
     let rows = results.evaluations().unwrap();
     let columns: Vec<String> = rows.get_column_names().iter().take(6).map(|name| name.to_string()).collect();
     assert_eq!(columns, ["task", "parameters", "target", "method", "setting", "seed"]);
+    // What is on the disk makes a page; of experiments without runs it says so.
+    assert_eq!(plan().finished().unwrap().runs().len(), 18);
+    let page = study_page(&preset, &folders).unwrap().to_html();
+    assert!(page.contains("H5") && page.contains("<svg") && page.contains("No run of this experiment is done"));
     let tuned = results.only("setting", "tuned").unwrap();
     assert_eq!((tuned.runs().len(), tuned.methods().len()), (9, 9));
     let error = tuned.only("setting", "common").err().unwrap().to_string();

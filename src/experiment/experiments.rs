@@ -2,18 +2,20 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use anyhow::{Result, bail};
 
 use super::plan::{Arm, Part, Plan};
+use super::speculation::{FURTHER_BLOCKS, FURTHER_SCALE, deepened};
 use super::{Folders, Preset, TargetName, World};
 use crate::method::{
     ENTROPY, ESS_BALANCE, Level, Method, OFF_POLICY, ON_POLICY, Over, QSTAR, REINFORCE, SFT, SNR_MAX, STUDY, Source,
     Treatment, UNIFORM, Weight,
 };
 use crate::mixture::{Rule, Solver};
-use crate::rollout::Proposal;
-use crate::target::BestOfN;
+use crate::rollout::{Proposal, Speculation};
+use crate::target::{BestOfN, Expert};
 use crate::train::RunConfig;
 
 /// An experiment that trains policies. What is shared between two of them is trained once.
@@ -30,12 +32,15 @@ pub enum Experiment {
     Targets,
     /// Policies of other sizes (05).
     Scale,
+    /// Drawing with and without speculation, for a target that costs several times as much as the policy (06).
+    Speculation,
     /// A long training (07).
     Long,
 }
 
 impl Experiment {
-    pub const ALL: [Experiment; 6] = [Self::Main, Self::Rules, Self::Weights, Self::Targets, Self::Scale, Self::Long];
+    pub const ALL: [Experiment; 7] =
+        [Self::Main, Self::Rules, Self::Weights, Self::Targets, Self::Scale, Self::Speculation, Self::Long];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -44,6 +49,7 @@ impl Experiment {
             Self::Weights => "weights",
             Self::Targets => "targets",
             Self::Scale => "scale",
+            Self::Speculation => "speculation",
             Self::Long => "long",
         }
     }
@@ -56,6 +62,7 @@ impl Experiment {
             Self::Weights => "what should be done to the weights?",
             Self::Targets => "what should the policy be mixed with?",
             Self::Scale => "does it depend on the size of the policy, the task, the number of samples?",
+            Self::Speculation => "does speculative sampling train the same policy in less time?",
             Self::Long => "what happens in a long training?",
         }
     }
@@ -100,6 +107,7 @@ impl Experiment {
                 }
                 parts
             }
+            Self::Speculation => vec![speculation(preset, world)?],
             Self::Long => {
                 let long = preset.long;
                 let config = RunConfig { steps: long.steps, evaluate_every: long.evaluate_every, ..preset.run };
@@ -159,6 +167,24 @@ fn weights() -> Vec<Method> {
         weighed("qstar_sequence", Level::Sequence, Treatment::CLIPPED),
         weighed("qstar_sequence_raw", Level::Sequence, Treatment::Raw),
     ]
+}
+
+/// `qstar` with and without speculation. The target is the expert with further blocks that change little and cost much.
+fn speculation(preset: &Preset, mut world: World) -> Result<Part> {
+    let expert = deepened(&world.expert, FURTHER_BLOCKS, FURTHER_SCALE, 0)?;
+    world.models.target = Arc::new(Expert::named("deeper expert", &expert)?);
+    let config = RunConfig { steps: preset.run.steps.div_ceil(3), ..preset.run };
+    let mut speculative = config;
+    speculative.step.speculation = Some(Speculation::fixed(3));
+    let arms = vec![
+        Arm::common(QSTAR, config),
+        Arm::common(Method { name: "qstar_speculative".into(), ..QSTAR }, speculative),
+    ];
+    Ok(Part {
+        target: "deeper_expert".to_string(),
+        arms,
+        ..Part::new(world, &[], config, preset.ablation_seeds.min(3))
+    })
 }
 
 /// As many responses learn as elsewhere, out of twice as many.

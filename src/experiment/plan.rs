@@ -155,6 +155,18 @@ impl Plan {
         Ok(Results::new(runs))
     }
 
+    /// The runs that are done, without the trials; nothing is trained.
+    ///
+    /// # Errors
+    /// A run's folder that cannot be read.
+    pub fn finished(&self) -> Result<Results> {
+        let mut done = Vec::new();
+        for job in self.jobs().into_iter().filter(|job| !matches!(job, Job::Trial { .. })) {
+            done.extend(self.labelled(job)?.filter(|(_, run)| run.is_done()));
+        }
+        Ok(Results::new(done))
+    }
+
     /// The trials of every part that has a search, trained where they are not done: a row a trial.
     ///
     /// # Errors

@@ -27,6 +27,8 @@ pub struct Preset {
     /// Without it every method keeps the common setting.
     pub search: Option<SearchSize>,
     pub long: LongSize,
+    /// Steps, of which nothing is learned, that the noise of a gradient is measured on.
+    pub noise_steps: u64,
     /// Further policies of the experiment on scale, beside that of all others.
     #[serde(default)]
     pub policies: Vec<Policy>,

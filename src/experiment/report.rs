@@ -1,13 +1,11 @@
-//! What came out of a plan: tables, and the same in words.
+//! What came out of a plan: what was spent and gained, and what the policies say.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 
 use anyhow::{Context, Result};
 use polars::prelude::DataFrame;
 
 use super::Results;
-use crate::display::{Html, escape};
 use crate::metrics::{Interval, bootstrap_gain, mean, t_interval};
 use crate::record::{Kind, record};
 
@@ -49,31 +47,6 @@ record! {
 }
 
 record! {
-    /// Weights and effective sample sizes of a method, means over steps and seeds.
-    pub struct WeightRow {
-        pub method: String,
-        pub alpha_mean: Option<f64>,
-        pub ess_p: Option<f64>,
-        pub ess_t: Option<f64>,
-        pub ess_ratio_geometric: Option<f64>,
-        pub ess_ratio_near_1: Option<f64>,
-        pub w_raw_mean: Option<f64>,
-        pub w_raw_max: Option<f64>,
-        pub w_raw_cv: Option<f64>,
-        pub w_max: Option<f64>,
-        pub w_cv: Option<f64>,
-        /// Of the raw weights: over tokens, prefixes, whole responses; and of the treated ones over tokens.
-        pub ess_token_raw: Option<f64>,
-        pub ess_prefix_raw: Option<f64>,
-        pub ess_sequence_raw: Option<f64>,
-        pub ess_token: Option<f64>,
-        pub gradient_variance: Option<f64>,
-        pub q_kl_p: Option<f64>,
-        pub log_prob_gap: Option<f64>,
-    }
-}
-
-record! {
     /// One held-out prompt answered before and after training.
     pub struct BeforeAfterRow {
         pub prompt: String,
@@ -81,6 +54,16 @@ record! {
         pub reward_before: f64,
         pub after: String,
         pub reward_after: f64,
+    }
+}
+
+record! {
+    /// One held-out prompt answered by one policy.
+    pub struct SideBySideRow {
+        pub prompt: String,
+        pub method: String,
+        pub response: String,
+        pub reward: f64,
     }
 }
 
@@ -144,130 +127,63 @@ pub fn final_table(results: &Results) -> Result<DataFrame> {
     FinalRow::frame(&arms.iter().map(row).collect::<Result<Vec<_>>>()?)
 }
 
-/// A row a method: α, ESS, weights, gradient variance.
-pub fn weight_table(results: &Results) -> Result<DataFrame> {
-    let mut rows = Vec::new();
-    for method in results.methods() {
-        let steps = results.of_method(&method, Kind::Steps)?;
-        let of = |name: &str| -> Result<Option<f64>> {
-            let all: Vec<f64> = steps.iter().map(|frame| numbers(frame, name)).collect::<Result<Vec<_>>>()?.concat();
-            Ok((!all.is_empty()).then(|| mean(&all)))
-        };
-        rows.push(WeightRow {
-            alpha_mean: of("alpha_mean")?,
-            ess_p: of("ess_p")?,
-            ess_t: of("ess_t")?,
-            ess_ratio_geometric: of("ess_ratio_geometric")?,
-            ess_ratio_near_1: of("ess_ratio_near_1")?,
-            w_raw_mean: of("w_raw_mean")?,
-            w_raw_max: of("w_raw_max")?,
-            w_raw_cv: of("w_raw_cv")?,
-            w_max: of("w_max")?,
-            w_cv: of("w_cv")?,
-            ess_token_raw: of("ess_token_raw")?,
-            ess_prefix_raw: of("ess_prefix_raw")?,
-            ess_sequence_raw: of("ess_sequence_raw")?,
-            ess_token: of("ess_token")?,
-            gradient_variance: of("gradient_variance")?,
-            q_kl_p: of("q_kl_p")?,
-            log_prob_gap: of("log_prob_gap")?,
-            method,
-        });
-    }
-    WeightRow::frame(&rows)
-}
-
 /// The first `count` held-out prompts with the first seed's responses before and after training.
 pub fn before_and_after(results: &Results, method: &str, count: usize) -> Result<DataFrame> {
+    let mut rows = both_ends(results, method)?;
+    rows.truncate(count);
+    BeforeAfterRow::frame(&rows)
+}
+
+/// The `count` held-out prompts on which the first seed's reward rose most in training, then those on which it fell most, the
+/// deepest fall last; of equal changes the first.
+pub fn extremes(results: &Results, method: &str, count: usize) -> Result<DataFrame> {
+    let mut rows = both_ends(results, method)?;
+    let change = |row: &BeforeAfterRow| row.reward_after - row.reward_before;
+    rows.sort_by(|a, b| change(b).total_cmp(&change(a)));
+    let (rose, fell) = (|row: &&BeforeAfterRow| change(row) > 0.0, |row: &&BeforeAfterRow| change(row) < 0.0);
+    let risen: Vec<BeforeAfterRow> = rows.iter().filter(rose).take(count).cloned().collect();
+    let mut fallen: Vec<BeforeAfterRow> = rows.iter().rev().filter(fell).take(count).cloned().collect();
+    fallen.reverse();
+    BeforeAfterRow::frame(&[risen, fallen].concat())
+}
+
+/// The first `count` held-out prompts, each answered by π_init and by the first seed's trained policy of every method.
+pub fn side_by_side(results: &Results, count: usize) -> Result<DataFrame> {
+    let methods = results.methods();
+    let ends = methods.iter().map(|method| both_ends(results, method)).collect::<Result<Vec<_>>>()?;
+    let mut rows = Vec::new();
+    for prompt in 0..count.min(ends.first().map_or(0, Vec::len)) {
+        let row = |method: &str, response: &str, reward: f64| SideBySideRow {
+            prompt: ends[0][prompt].prompt.clone(),
+            method: method.to_string(),
+            response: response.to_string(),
+            reward,
+        };
+        rows.push(row("π_init", &ends[0][prompt].before, ends[0][prompt].reward_before));
+        for (method, of_method) in methods.iter().zip(&ends) {
+            let found = of_method.get(prompt).context("all methods are evaluated on the same prompts")?;
+            rows.push(row(method, &found.after, found.reward_after));
+        }
+    }
+    SideBySideRow::frame(&rows)
+}
+
+/// The first seed's responses to every held-out prompt before and after training.
+fn both_ends(results: &Results, method: &str) -> Result<Vec<BeforeAfterRow>> {
     let samples = results.of_method(method, Kind::Samples)?;
-    let samples = samples.first().context("the plan has no seed")?;
+    let samples = samples.first().with_context(|| format!("there is no run of {method}"))?;
     let (step, text) = (numbers(samples, "step")?, |name: &str| texts(samples, name));
     let (prompts, responses, rewards) = (text("prompt")?, text("response")?, numbers(samples, "reward")?);
     let last = step.iter().copied().fold(0.0, f64::max);
     let at = |wanted: f64| step.iter().enumerate().filter(move |(_, s)| **s == wanted).map(|(i, _)| i);
-    let rows: Vec<BeforeAfterRow> = at(0.0)
-        .zip(at(last))
-        .take(count)
-        .map(|(first, last)| BeforeAfterRow {
-            prompt: prompts[first].clone(),
-            before: responses[first].clone(),
-            reward_before: rewards[first],
-            after: responses[last].clone(),
-            reward_after: rewards[last],
-        })
-        .collect();
-    BeforeAfterRow::frame(&rows)
-}
-
-/// What the numbers say, in sentences; also where q* is not better.
-///
-/// A difference counts only where two intervals exclude zero: the bootstrap over seeds and prompts, which is too
-/// narrow for few seeds, and Student's over the seeds alone, which knows nothing of the prompts.
-pub fn in_words(results: &Results) -> Result<Html> {
-    let arms = arms(results)?;
-    let mut html = String::from("<ul>");
-    for arm in &arms {
-        let words = ["gained", "lost", "neither gained nor lost for certain:"];
-        let (verdict, numbers) = verdict(&arm.before, &arm.after, words)?;
-        let _ = write!(html, "<li><b>{}</b> {verdict} {numbers} of held-out reward.</li>", escape(&arm.method));
-    }
-    if let Some(qstar) = arms.iter().find(|arm| arm.method == "qstar") {
-        for other in arms.iter().filter(|arm| arm.method != "qstar") {
-            // The same prompts and the same seeds: paired.
-            let words = ["ended above", "ended <em>below</em>", "did not end distinguishably from"];
-            let (verdict, numbers) = verdict(&other.after, &qstar.after, words)?;
-            let _ = write!(html, "<li>qstar {verdict} {}: {numbers}.</li>", escape(&other.method));
-        }
-    }
-    html.push_str(&ess_sentence(results)?);
-    html.push_str("</ul>");
-    Ok(Html(html))
-}
-
-/// Whether `b` lies above `a`, below, or neither, and the difference with its intervals.
-fn verdict<'w>(a: &[Vec<f64>], b: &[Vec<f64>], words: [&'w str; 3]) -> Result<(&'w str, String)> {
-    let bootstrap = bootstrap_gain(a, b, RESAMPLES, 0)?;
-    let differences: Vec<f64> = a.iter().zip(b).map(|(a, b)| mean(b) - mean(a)).collect();
-    let student = t_interval(&differences, 0.95)?;
-    let [above, below, neither] = words;
-    let word = if bootstrap.low > 0.0 && student.low > 0.0 {
-        above
-    } else if bootstrap.high < 0.0 && student.high < 0.0 {
-        below
-    } else {
-        neither
+    let both = |(first, last): (usize, usize)| BeforeAfterRow {
+        prompt: prompts[first].clone(),
+        before: responses[first].clone(),
+        reward_before: rewards[first],
+        after: responses[last].clone(),
+        reward_after: rewards[last],
     };
-    let numbers = format!(
-        "{:+.3} (95% interval by bootstrap {:+.3} to {:+.3}, by Student's t over {} seeds {:+.3} to {:+.3})",
-        bootstrap.mean,
-        bootstrap.low,
-        bootstrap.high,
-        differences.len(),
-        student.low,
-        student.high
-    );
-    Ok((word, numbers))
-}
-
-/// Whether ESS_p ≈ ESS_t at q*: the first hypothesis, descriptively.
-fn ess_sentence(results: &Results) -> Result<String> {
-    let mut ratios = Vec::new();
-    let mut near = Vec::new();
-    if results.methods().iter().any(|m| m == "qstar") {
-        for steps in results.of_method("qstar", Kind::Steps)? {
-            ratios.extend(numbers(&steps, "ess_ratio_geometric")?.iter().map(|r| r.ln()));
-            near.extend(numbers(&steps, "ess_ratio_near_1")?);
-        }
-    }
-    if ratios.is_empty() {
-        return Ok(String::new());
-    }
-    let ratio = mean(&ratios).exp();
-    let verdict = if (0.9..=1.1).contains(&ratio) { "lies in" } else { "lies <em>outside</em> of" };
-    Ok(format!(
-        "<li>The geometric mean of ESS_p/ESS_t at q* is {ratio:.3}: it {verdict} [0.9, 1.1]. Of the single tokens {:.0}% lie in that interval.</li>",
-        100.0 * mean(&near)
-    ))
+    Ok(at(0.0).zip(at(last)).map(both).collect())
 }
 
 fn arms(results: &Results) -> Result<Vec<Arm>> {

@@ -61,7 +61,9 @@ impl<'a> Decoder<'a> {
 
     /// The batch of the rows at `places` of the current one, in that order; a row may be left out or repeated.
     pub fn keep(&mut self, places: &[usize]) {
-        if !places.iter().copied().eq(0..self.cache.lengths().len()) {
+        if self.cache.stays(places) {
+            self.cache.take_over(places);
+        } else {
             self.cache = self.cache.select(places);
         }
     }

@@ -134,6 +134,36 @@ impl KvCache {
         }
     }
 
+    /// As [`select`](Self::select), without copying what stays: each row takes over that at `rows[row]`, which itself stays.
+    ///
+    /// # Panics
+    /// Other rows than that: see [`stays`](Self::stays).
+    pub fn take_over(&mut self, rows: &[usize]) {
+        assert!(self.stays(rows), "a row that others take over stays");
+        #[cfg(feature = "cuda")]
+        if !rows.iter().copied().eq(0..rows.len()) {
+            self.on_gpu.iter_mut().for_each(|held| *held = held.select(rows));
+        }
+        let (capacity, kv_width) = (self.capacity, self.heads.kv * self.heads.dim);
+        let room = capacity * kv_width;
+        for (row, &from) in rows.iter().enumerate().filter(|(row, from)| row != *from) {
+            let held = self.lengths[from];
+            self.lengths[row] = held;
+            for (keys, values) in self.layers.iter_mut().filter(|(keys, _)| !keys.is_empty()) {
+                values.copy_within(from * room..from * room + held * kv_width, row * room);
+                for i in 0..kv_width {
+                    let begin = from * room + i * capacity;
+                    keys.copy_within(begin..begin + held, row * room + i * capacity);
+                }
+            }
+        }
+    }
+
+    /// Whether as many rows are wanted as there are, and every one of which another is a copy stays in its place.
+    pub fn stays(&self, rows: &[usize]) -> bool {
+        rows.len() == self.lengths.len() && rows.iter().all(|&from| rows[from] == from)
+    }
+
     /// The cache of the rows `rows`, in that order; a row may be dropped or appear more than once.
     pub fn select(&self, rows: &[usize]) -> Self {
         let room = self.capacity * self.heads.kv * self.heads.dim;
@@ -162,4 +192,38 @@ const BLOCK: usize = LANES;
 /// The number of positions 0 ..= t in whole blocks.
 fn blocks(t: usize) -> usize {
     (t + 1).next_multiple_of(BLOCK)
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    #[test]
+    fn taking_over_in_place_is_selecting() {
+        let heads = Heads { query: 4, kv: 2, dim: 3, interleaved: false };
+        let packed = |batch: usize, time: usize, seed: usize| {
+            let count = batch * time * heads.packed();
+            let values: Vec<f32> =
+                (0..count).map(|i| ((i * 7919 + seed * 104_729) % 1009) as f32 / 500.0 - 1.0).collect();
+            Tensor::from_vec(values, (batch, time, heads.packed()), &Device::Cpu).unwrap()
+        };
+        let mut cache = KvCache::new(2, heads, 4, 20);
+        for layer in 0..2 {
+            cache.attend(layer, &packed(4, 5, layer)).unwrap();
+        }
+        cache.advance([5, 3, 4, 5]);
+        let rows = [0, 0, 3, 3];
+        let (mut selected, mut taken) = (cache.select(&rows), cache);
+        assert!(taken.stays(&rows) && !taken.stays(&[1, 0, 2, 3]) && !taken.stays(&[0, 1, 2]));
+        taken.take_over(&rows);
+        assert_eq!(taken.lengths(), selected.lengths());
+        for layer in 0..2 {
+            let values = |cache: &mut KvCache| -> Vec<f32> {
+                cache.attend(layer, &packed(4, 2, 9)).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+            };
+            assert_eq!(values(&mut taken), values(&mut selected));
+        }
+    }
 }

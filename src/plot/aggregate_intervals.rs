@@ -33,7 +33,7 @@ use super::{Figure, intervals, style};
 /// ```
 pub fn aggregate_intervals(aggregates: &DataFrame) -> Result<Figure> {
     let columns = Columns::of(aggregates, "aggregate_intervals", "the frame of Curves::aggregates")?;
-    let panels = intervals::panels(&columns, "aggregate", "method", "value", style::method)?;
+    let panels = intervals::panels(&columns, ["aggregate", "method", "value"], ["low", "high"], style::method)?;
     let sheet = Sheet {
         legend: intervals::legend(&panels, intervals::INTERVAL),
         columns: Sheet::columns_for(panels.len()),

@@ -45,7 +45,8 @@ pub fn alpha_rules(steps: &DataFrame, evaluations: &DataFrame) -> Result<Figure>
     let mut alphas = alphas(steps)?;
     for task in &alphas {
         for method in task.1.keys() {
-            let known = rewards.iter().any(|of| of.name == *task.0 && of.methods.iter().any(|(name, _)| name == method));
+            let known =
+                rewards.iter().any(|of| of.name == *task.0 && of.methods.iter().any(|(name, _)| name == method));
             ensure!(known, "alpha_rules has steps of {method} on {}, and no evaluations of it", task.0);
         }
     }
@@ -147,7 +148,13 @@ fn ends_of_training(area: &Area, task: &Task<Mean>) -> Result<()> {
     let names = names(task);
     let mut plot = intervals::named(area, "", &names, &x, false)?;
     for (row, (name, mean)) in task.methods.iter().enumerate() {
-        intervals::mark(&mut plot, intervals::place(row, names.len()), mean[0].value, mean[0].ends, style::method(name))?;
+        intervals::mark(
+            &mut plot,
+            intervals::place(row, names.len()),
+            mean[0].value,
+            mean[0].ends,
+            style::method(name),
+        )?;
     }
     Ok(())
 }

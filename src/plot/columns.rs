@@ -79,7 +79,9 @@ impl<'a> Columns<'a> {
             bail!(
                 "{} shows one task, and the frame has {} and {other}: filter it by `task`, as by \
                  frames::only(&frame, \"task\", \"{}\")",
-                self.figure, tasks[0], tasks[0]
+                self.figure,
+                tasks[0],
+                tasks[0]
             );
         }
         self.unmixed(&COMPARISON)?;

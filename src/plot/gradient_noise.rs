@@ -1,6 +1,6 @@
 //! How noisy the gradients of all methods are at the same parameters.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use polars::prelude::DataFrame;
 
 use super::axis::Axis;
@@ -13,7 +13,7 @@ use super::{Figure, style};
 /// logarithmic axis.
 ///
 /// A row is one method at one θ. Columns: `at` (text: which θ), `method` (text), `noise`, `low`, `high` (positive numbers
-/// without a unit; the ends null where there is no interval).
+/// without a unit; the ends null where there is no interval). Rows without `noise` are left out.
 ///
 /// # Errors
 /// No rows, a missing column or one of another type, a number that is not positive, two rows of one method at one θ.
@@ -29,8 +29,10 @@ use super::{Figure, style};
 /// # anyhow::Ok(())
 /// ```
 pub fn gradient_noise(noise: &DataFrame) -> Result<Figure> {
-    let columns = Columns::of(noise, "gradient_noise", "one row a method and θ, with its tr Cov(g)/‖E g‖²")?;
-    let panels = intervals::panels(&columns, "at", "method", "noise", style::method)?;
+    let known = noise.column("noise").context("gradient_noise needs a column `noise`")?.is_not_null();
+    let noise = noise.filter(&known)?;
+    let columns = Columns::of(&noise, "gradient_noise", "one row a method and θ, with its tr Cov(g)/‖E g‖²")?;
+    let panels = intervals::panels(&columns, ["at", "method", "noise"], ["low", "high"], style::method)?;
     let (low, high) = intervals::reach(&panels);
     ensure!(low > 0.0, "`noise`, `low` and `high` must be positive to stand on a logarithmic axis: {low} is not");
     let x = Axis::logarithmic("tr Cov(g)/‖E g‖² (logarithmic)", 0.95 * low, 1.05 * high);

@@ -28,17 +28,16 @@ pub(super) struct Panel {
 }
 
 /// The rows of a frame by the column `panel`, in the order of every legend: each with the name in the column `name` and the
-/// look of that name.
+/// look of that name; `low` and `high` are the columns of the ends.
 pub(super) fn panels(
     columns: &Columns,
-    panel: &str,
-    name: &str,
-    value: &str,
+    [panel, name, value]: [&str; 3],
+    [low, high]: [&str; 2],
     look: fn(&str) -> MethodStyle,
 ) -> Result<Vec<Panel>> {
     let titles = columns.texts(panel)?;
     let (names, values) = (columns.texts(name)?, columns.required_numbers(value)?);
-    let (low, high) = (columns.optional_numbers("low")?, columns.optional_numbers("high")?);
+    let (low, high) = (columns.optional_numbers(low)?, columns.optional_numbers(high)?);
     let mut panels: Vec<Panel> = Vec::new();
     for (row, title) in titles.into_iter().enumerate() {
         let ends = low[row].zip(high[row]);

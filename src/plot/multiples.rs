@@ -29,8 +29,7 @@ pub(super) fn draw(groups: &[Group], band: &str) -> Result<Figure> {
 }
 
 fn together(groups: &[Group], band: &str) -> Result<Figure> {
-    let mut names: Vec<&str> =
-        groups.iter().flat_map(|group| &group.lines).map(|line| line.method.as_str()).collect();
+    let mut names: Vec<&str> = groups.iter().flat_map(|group| &group.lines).map(|line| line.method.as_str()).collect();
     names.sort_by_key(|name| style::order(name));
     names.dedup();
     let of_method = |name: &str| Entry::new(Key::Line(style::method(name)), name);

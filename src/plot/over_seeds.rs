@@ -20,10 +20,6 @@ impl Seeds {
         Ok(())
     }
 
-    pub fn count(&self) -> usize {
-        self.0.len()
-    }
-
     /// Every x that some seed has, from where the last seed begins to where the first one ends, with the values of
     /// all seeds there in the order of the seeds. A seed that has no value at an x is interpolated linearly: methods
     /// that pay for rejected responses are not evaluated after the same number of samples with every seed.

@@ -41,7 +41,10 @@ pub fn pareto(evaluations: &DataFrame, cost: &str, baseline: &str) -> Result<Fig
         let key = &run.key;
         let of_baseline = RowKey { method: fonts::clean(baseline), ..key.clone() };
         let base = runs.iter().find(|other| other.key == of_baseline).with_context(|| {
-            format!("pareto has no run of `{baseline}` on {} with seed {}, to which {} could be compared", key.task, key.seed, key.method)
+            format!(
+                "pareto has no run of `{baseline}` on {} with seed {}, to which {} could be compared",
+                key.task, key.seed, key.method
+            )
         })?;
         let [spent, by_baseline] = [costs[run.last], costs[base.last]];
         ensure!(
@@ -62,8 +65,7 @@ pub fn pareto(evaluations: &DataFrame, cost: &str, baseline: &str) -> Result<Fig
         legend.push(Entry::new(Key::Stroke(style::REFERENCE), super::runs::T_INTERVAL));
     }
     let label = format!("{} relative to {}", name(cost), fonts::clean(baseline));
-    let sheet =
-        Sheet { legend, columns: Sheet::columns_for(tasks.len()), panel_height: 290.0, panels: tasks.len() };
+    let sheet = Sheet { legend, columns: Sheet::columns_for(tasks.len()), panel_height: 290.0, panels: tasks.len() };
     sheet.draw(|index, area| panel(area, &tasks[index], &label))
 }
 

@@ -29,7 +29,7 @@ use super::{Figure, intervals, style};
 /// ```
 pub fn probability_of_improvement(pairs: &DataFrame) -> Result<Figure> {
     let columns = Columns::of(pairs, "probability_of_improvement", "the frame of Curves::improvements")?;
-    let mut panels = intervals::panels(&columns, "method", "other", "probability", style::method)?;
+    let mut panels = intervals::panels(&columns, ["method", "other", "probability"], ["low", "high"], style::method)?;
     for row in panels.iter().flat_map(|panel| &panel.rows) {
         let (low, high) = row.ends.unwrap_or((row.value, row.value));
         for share in [row.value, low, high] {

@@ -56,9 +56,8 @@ pub fn reward_over_kl(evaluations: &DataFrame) -> Result<Figure> {
 type Row = (i64, i64, f64, f64);
 
 fn group(task: Task<Row>) -> Result<Group> {
-    let line = |(method, rows): (String, Vec<Row>)| {
-        curve(&method, rows).with_context(|| format!("{method} on {}", task.name))
-    };
+    let line =
+        |(method, rows): (String, Vec<Row>)| curve(&method, rows).with_context(|| format!("{method} on {}", task.name));
     let lines: Vec<Line> = task.methods.into_iter().map(line).collect::<Result<_>>()?;
     let reach = |of: usize, at: fn(&Point) -> f64| {
         let (low, high) = span(lines.iter().flat_map(|line| &line.points).map(at));
@@ -69,7 +68,8 @@ fn group(task: Task<Row>) -> Result<Group> {
     let (nearest, furthest) = reach(0, |point| point.x);
     let (low, high) = reach(1, |point| point.y);
     // A divergence is never negative, whatever an interval says.
-    let nearest = if lines.iter().flat_map(|line| &line.points).all(|p| p.x >= 0.0) { nearest.max(0.0) } else { nearest };
+    let nearest =
+        if lines.iter().flat_map(|line| &line.points).all(|p| p.x >= 0.0) { nearest.max(0.0) } else { nearest };
     let label = indexed("KL(π", "θ", &indexed(" ‖ π", "init", "), nats a response"));
     Ok(Group {
         x: Axis::padded(&label, nearest, furthest, 0.03, 6),
@@ -87,14 +87,7 @@ fn curve(method: &str, rows: Vec<Row>) -> Result<Line> {
     }
     let (kl, reward) = (kl.common()?, reward.common()?);
     let last = |of: &[(f64, Vec<f64>)]| Mean::of(&of.last().context("a run without evaluations")?.1);
-    let point = |((_, kl), (_, reward)): (&(f64, Vec<f64>), &(f64, Vec<f64>))| Point {
-        x: mean(kl),
-        y: mean(reward),
-        ends: None,
-    };
-    Ok(Line {
-        method: method.to_owned(),
-        points: kl.iter().zip(&reward).map(point).collect(),
-        end: Some([last(&kl)?, last(&reward)?]),
-    })
+    let both = kl.iter().zip(&reward);
+    let points = both.map(|((_, kl), (_, reward))| Point { x: mean(kl), y: mean(reward), ends: None }).collect();
+    Ok(Line { method: method.to_owned(), points, end: Some([last(&kl)?, last(&reward)?]) })
 }

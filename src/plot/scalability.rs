@@ -54,7 +54,8 @@ pub fn scalability(evaluations: &DataFrame, steps: &DataFrame, method: &str, bas
         style::SERIES.len(),
         names.len()
     );
-    let look = |name: &str| names.iter().position(|known| *known == name).map_or(style::SERIES[0], |at| style::SERIES[at]);
+    let look =
+        |name: &str| names.iter().position(|known| *known == name).map_or(style::SERIES[0], |at| style::SERIES[at]);
     let mut legend: Vec<Entry> = names.iter().map(|name| Entry::new(Key::Line(look(name)), *name)).collect();
     let band = format!("{T_INTERVAL}; α: 5 % to 95 % of tokens");
     legend.push(Entry::new(Key::Area(style::REFERENCE, 2.0 * style::BAND_OPACITY), band));
@@ -99,9 +100,8 @@ fn advantages(evaluations: &DataFrame, method: &str, baseline: &str) -> Result<S
     }
     ensure!(!runs.is_empty(), "scalability found neither `{method}` nor `{baseline}` in the column `method`");
     let found = |((name, size), sides): ((String, i64), [BTreeMap<i64, Curve>; 2])| {
-        let found = advantage(sides).with_context(|| {
-            format!("{method} against {baseline} on {name} with {size} parameters")
-        })?;
+        let found = advantage(sides)
+            .with_context(|| format!("{method} against {baseline} on {name} with {size} parameters"))?;
         Ok(((name, size), found))
     };
     runs.into_iter().map(found).collect()
@@ -165,7 +165,10 @@ fn alphas(steps: &DataFrame, method: &str) -> Result<Series> {
             of_seeds.insert(seeds[row], samples[row], quantile).with_context(|| tasks[row].clone())?;
         }
     }
-    ensure!(!runs.is_empty(), "`{method}` has no row with quantiles of α: scalability compares a method with a mixture");
+    ensure!(
+        !runs.is_empty(),
+        "`{method}` has no row with quantiles of α: scalability compares a method with a mixture"
+    );
     let found = |(key, quantiles): ((String, i64), [Seeds; 3])| {
         let [low, middle, high] = quantiles.map(|of_seeds| of_seeds.common());
         let rows: Vec<[f64; 4]> = low?
@@ -277,4 +280,25 @@ fn heights<'a>(label: &str, points: impl Iterator<Item = &'a Point> + Clone, dif
     let (low, high) = span(ends.chain([0.0]));
     let height = if most > least { most - least } else { high - low };
     Axis::padded(label, low.max(least - height), high.min(most + height), 0.06, 5)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn advantages_are_paired_by_seed() {
+        let run = |seed: i64, rewards: [f64; 2]| (seed, vec![(10, 64, rewards[1]), (0, 0, rewards[0])]);
+        let method = BTreeMap::from([run(0, [0.1, 0.6]), run(1, [0.2, 0.9]), run(7, [9.0, 9.0])]);
+        let baseline = BTreeMap::from([run(0, [0.1, 0.5]), run(1, [0.2, 0.6]), run(8, [-9.0, -9.0])]);
+        let found = advantage([method.clone(), baseline]).unwrap();
+        assert!((found.at_end.y - 0.2).abs() < 1e-12 && found.at_end.x == 64.0);
+        // Student's interval of 0.1 and 0.3: the mean with 12.7062 standard errors of 0.1.
+        let (low, high) = found.at_end.ends.unwrap();
+        assert!((low + 1.07062).abs() < 1e-5 && (high - 1.47062).abs() < 1e-5);
+        let line: Vec<f64> = found.over_samples.iter().map(|point| point.y).collect();
+        assert!(line[0].abs() < 1e-12 && (line[1] - 0.2).abs() < 1e-12);
+        let apart = advantage([method, BTreeMap::from([run(5, [0.0, 0.0])])]).err().unwrap();
+        assert!(apart.to_string().contains("no seed has runs of both"), "{apart}");
+    }
 }

@@ -233,7 +233,7 @@ mod tests {
         assert_eq!(method("mine"), method("mine"));
         // A change of these literals recolours figures that are already printed.
         assert_eq!(method("grpo"), MethodStyle { color: BLUE, mark: Mark::Cross });
-        assert_eq!(method("mine"), MethodStyle { color: BLUE, mark: Mark::Cross });
+        assert_eq!(method("mine"), MethodStyle { color: BROWN, mark: Mark::Star });
     }
 
     proptest! {

@@ -62,7 +62,7 @@ fn steps(tasks: &[&str], smallest_ess: f64) -> DataFrame {
 }
 
 /// The figure has these texts, is an image of this size in pixels, and its ink reaches into all quarters.
-fn check(figure: &Figure, labels: &[&str], width: u32, height: u32) {
+pub(super) fn check(figure: &Figure, labels: &[&str], width: u32, height: u32) {
     for label in labels {
         assert!(figure.svg.contains(label), "no {label} in {}", figure.svg);
     }
@@ -78,7 +78,7 @@ fn check(figure: &Figure, labels: &[&str], width: u32, height: u32) {
     assert!(quarters.iter().all(|ink| *ink > 1000), "{quarters:?}");
 }
 
-fn error(result: anyhow::Result<Figure>) -> String {
+pub(super) fn error(result: anyhow::Result<Figure>) -> String {
     format!("{:#}", result.unwrap_err())
 }
 
@@ -270,16 +270,42 @@ fn profiles_and_efficiency_curves_have_a_line_and_a_band_a_method() {
     assert!(mixed.contains("two rows of reinforce at samples = 1"), "{mixed}");
 }
 
+fn speedups() -> DataFrame {
+    df!(
+        "pair" => ["equal", "equal", "deeper", "deeper"], "gamma" => [3i64, 10, 3, 10],
+        "candidates" => [1i64, 1, 1, 3], "acceptance" => [0.8, 0.7, 0.85, 0.9],
+        "cost_ratio" => [0.9, 0.9, 0.15, 0.16], "token_cost" => [0.1, 0.1, 0.04, 0.05],
+        "predicted" => [0.9, 0.6, 2.1, 0.8], "speedup" => [0.95, 0.55, 2.0, 0.9],
+    )
+    .unwrap()
+}
+
+#[test]
+fn speedups_stand_beside_what_was_predicted() {
+    let figure = measured_speedup(&speedups()).unwrap();
+    check(&figure, &["equal", "deeper", "within 15 %", "Predicted speed-up"], 480, 532);
+    let figure = break_even(&speedups()).unwrap();
+    check(&figure, &["equal", "deeper", "a token more in a reading is free", "Acceptance"], 648, 368);
+    let candidates = error(break_even(&with(&speedups(), "candidates", 3i64)));
+    assert!(candidates.contains("measure with k = 1"), "{candidates}");
+    let negative = error(measured_speedup(&with(&speedups(), "speedup", -1.0)));
+    assert!(negative.contains("speed-ups are positive"), "{negative}");
+}
+
 type Draw = fn(&DataFrame) -> anyhow::Result<Figure>;
 
 #[test]
 fn every_missing_column_is_named() {
-    let figures: [(Draw, DataFrame); 8] = [
+    let figures: [(Draw, DataFrame); 10] = [
         (aggregate_intervals, aggregates()),
         (probability_of_improvement, improvements()),
         (performance_profile, points("threshold", "share")),
         (sample_efficiency, points("samples", "iqm")),
         (calibration, bins()),
+        (gradient_noise, super::study_tests::noise()),
+        (targets_by_family, super::study_tests::gains()),
+        (break_even, speedups().drop_many(["predicted", "speedup"])),
+        (measured_speedup, speedups().select(["pair", "predicted", "speedup"]).unwrap()),
         (reward_curves, evaluations(&["a"], 2)),
         (ess_scatter, steps(&["a"], 0.4).drop_many(["alpha_q05", "alpha_q50", "alpha_q95", "alpha_histogram"])),
         (alpha_over_training, steps(&["a"], 0.4).drop_many(["ess_p", "ess_t"])),
@@ -293,7 +319,7 @@ fn every_missing_column_is_named() {
     }
 }
 
-fn with<T>(frame: &DataFrame, name: &str, value: T) -> DataFrame
+pub(super) fn with<T>(frame: &DataFrame, name: &str, value: T) -> DataFrame
 where
     Series: NamedFrom<Vec<T>, [T]>,
     T: Clone,

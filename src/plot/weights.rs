@@ -15,10 +15,8 @@ use super::{Figure, style};
 use crate::metrics::mean;
 
 const RAW: MethodStyle = MethodStyle { color: style::REFERENCE, mark: Mark::Bar };
-const LEVELS: [(&str, [&str; 2]); 2] = [
-    ("Tokens", ["ess_token_raw", "ess_token"]),
-    ("Whole responses", ["ess_sequence_raw", "ess_sequence"]),
-];
+const LEVELS: [(&str, [&str; 2]); 2] =
+    [("Tokens", ["ess_token_raw", "ess_token"]), ("Whole responses", ["ess_sequence_raw", "ess_sequence"])];
 
 /// Variants of a method that treat their weights differently, a row each: on the left the effective sample size (Σw)²/(nΣw²) of
 /// the raw and of the treated weights, over tokens and over whole responses; on the right the held-out reward at the end with a

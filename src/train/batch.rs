@@ -8,7 +8,8 @@ use super::{Sequences, StepConfig};
 use crate::method::{Method, Rejection, Source, leave_one_out};
 use crate::mixture::{Solution, Temperature};
 use crate::models::Network;
-use crate::rollout::{Draw, Proposal, Response, Sampler};
+use crate::rollout::speculative::Counts;
+use crate::rollout::{Draft, Draw, Proposal, Response, Sampler};
 use crate::seed::{Purpose, rng};
 use crate::target::{BestOfN, Cost, Target};
 use crate::tasks::{Prompt, Split, Task};
@@ -50,6 +51,8 @@ pub struct Batch {
     pub picks: Vec<Solution>,
     /// What drawing and scoring have cost.
     pub cost: Cost,
+    /// What speculation came to, where it drew.
+    pub speculation: Option<Counts>,
     pub seconds_rollout: f64,
     pub seconds_reward: f64,
     pub seconds_reference: f64,
@@ -97,26 +100,34 @@ pub(super) struct Origin<'a> {
     pub target: Option<&'a dyn Target>,
 }
 
+/// Responses to all prompts, and what drawing them has cost.
+#[derive(Default)]
+pub(super) struct Drawn {
+    pub samples: Vec<Sample>,
+    pub cost: Cost,
+    pub speculation: Option<Counts>,
+}
+
 impl Origin<'_> {
     pub fn prompts(&self) -> Vec<Prompt> {
         let first = (self.seed << 32) + self.step * self.config.prompts as u64;
         (0..self.config.prompts as u64).map(|i| self.task.prompt(Split::Train, first + i)).collect()
     }
 
-    /// The responses to the prompts, without rewards, and what drawing them has cost.
-    pub fn samples(&self, prompts: &[Prompt]) -> Result<(Vec<Sample>, Cost)> {
+    /// The responses to the prompts, without rewards.
+    pub fn samples(&self, prompts: &[Prompt]) -> Result<Drawn> {
         let k = self.config.responses;
         let (proposal, k) = match self.method.source {
             Source::Demonstrations => {
                 let one = |prompt: &Prompt, draw| Some(vec![self.task.demonstration(prompt, draw)?]);
-                return Ok((self.read(prompts, k, "demonstrations", one)?, Cost::default()));
+                return Ok(Drawn { samples: self.read(prompts, k, "demonstrations", one)?, ..Drawn::default() });
             }
             Source::Preferences => {
                 let both = |prompt: &Prompt, draw| {
                     let pair = self.task.preference(prompt, draw)?;
                     Some(vec![pair.chosen, pair.rejected])
                 };
-                return Ok((self.read(prompts, k / 2, "preference pairs", both)?, Cost::default()));
+                return Ok(Drawn { samples: self.read(prompts, k / 2, "preference pairs", both)?, ..Drawn::default() });
             }
             Source::Drawn(proposal) => (proposal, k),
             Source::Accepted(_) => (Proposal::Policy, k),
@@ -131,7 +142,16 @@ impl Origin<'_> {
             temperature: Temperature { mixture: self.config.temperature, ..Temperature::ONE },
             ..Sampler::of(self.task)?
         };
-        let rollout = sampler.rollout(self.policy, self.target, &ids, k)?;
+        let (responses, cost, speculation) = match &self.config.speculation {
+            Some(speculation) => {
+                let drawn = sampler.speculate(self.policy, self.target, Draft::Policy, speculation, &ids, k)?;
+                (drawn.responses, drawn.cost, Some(drawn.counts))
+            }
+            None => {
+                let drawn = sampler.rollout(self.policy, self.target, &ids, k)?;
+                (drawn.responses, drawn.cost, None)
+            }
+        };
         let drawn = |(i, response): (usize, Response)| {
             let column = |of: &dyn Fn(&Draw) -> f64| response.draws.iter().map(of).collect::<Vec<f64>>();
             let log_p: Option<Vec<f64>> = response.draws.iter().map(|draw| draw.log_p).collect();
@@ -142,7 +162,7 @@ impl Origin<'_> {
                 ..Sample::new(i / k, response.tokens(), response.ended)
             }
         };
-        Ok((rollout.responses.into_iter().enumerate().map(drawn).collect(), rollout.cost))
+        Ok(Drawn { samples: responses.into_iter().enumerate().map(drawn).collect(), cost, speculation })
     }
 
     /// What the task has for every prompt: `of(prompt, draw)` for so many draws, or as many as there are.

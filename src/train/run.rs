@@ -116,6 +116,7 @@ impl RunSpec {
         ensure!(seed < 20_000, "a seed lies below 20000: {seed}");
         method.check()?;
         config.check()?;
+        config.step.check_method(&method)?;
         Ok(Self {
             task: task.identity(),
             target: target_of(&method, models),

@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
-use super::batch::{Batch, Origin, log_probs_under};
+use super::batch::{Batch, Drawn, Origin, log_probs_under};
 use super::diagnostics::{Diagnosed, peak_memory_mb};
 use super::shaping::Moments;
 use super::{AdamW, AdamWConfig, KlControl, Schedule, Shaping, Spent, Update};
@@ -14,6 +14,7 @@ use crate::mixture::Temperature;
 use crate::models::{LanguageModel, Network};
 use crate::nn::{Linear, Params};
 use crate::record::StepRow;
+use crate::rollout::Speculation;
 use crate::target::Target;
 use crate::tasks::{Prompt, Task};
 
@@ -40,6 +41,10 @@ pub struct StepConfig {
     /// Of q, which responses are drawn from: q^(1/T). The weights know of it.
     #[serde(default = "one")]
     pub temperature: f64,
+    /// Draws the responses with drafts of the policy that are verified: the same law, other random numbers. None draws them a
+    /// token a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub speculation: Option<Speculation>,
 }
 
 fn one() -> f64 {
@@ -61,6 +66,7 @@ impl Default for StepConfig {
             max_gradient_norm: 1.0,
             shaping: Shaping::default(),
             temperature: 1.0,
+            speculation: None,
         }
     }
 }
@@ -99,6 +105,18 @@ impl StepConfig {
     }
 
     /// # Errors
+    /// Speculation for a method whose responses do not come from a mixture or a target: it has nothing to verify.
+    pub fn check_method(&self, method: &Method) -> Result<()> {
+        let verifies = method.source.needs_target();
+        ensure!(
+            self.speculation.is_none() || verifies,
+            "{}: speculation has nothing to verify: the policy drafts, and the method draws from no mixture and no target;              leave `speculation` out of its step",
+            method.name
+        );
+        Ok(())
+    }
+
+    /// # Errors
     /// A constant outside of its range; it is named.
     pub fn check(&self) -> Result<()> {
         for (name, x) in [
@@ -115,7 +133,7 @@ impl StepConfig {
             ensure!(target > 0.0, "the target of the KL controller is positive: {target}");
             ensure!(horizon > least, "the horizon of the KL controller is more than {least} responses: {horizon}");
         }
-        Ok(())
+        self.speculation.map_or(Ok(()), |speculation| speculation.check())
     }
 }
 
@@ -155,6 +173,7 @@ impl<'a> Trainer<'a> {
     ) -> Result<Self> {
         method.check()?;
         config.check()?;
+        config.check_method(&method)?;
         ensure!(target.is_some() || !method.source.needs_target(), "{}: it draws from a target", method.name);
         let rows = config.prompts * config.responses;
         ensure!(
@@ -236,8 +255,8 @@ impl<'a> Trainer<'a> {
             target: self.target,
         };
         let prompts = origin.prompts();
-        let (samples, cost) = origin.samples(&prompts)?;
-        let mut batch = Batch { prompts, samples, cost, ..Batch::default() };
+        let Drawn { samples, cost, speculation } = origin.samples(&prompts)?;
+        let mut batch = Batch { prompts, samples, cost, speculation, ..Batch::default() };
         batch.seconds_rollout = start.elapsed().as_secs_f64();
         self.score(&mut batch, &policy)?;
         batch.learn(&self.method, &self.config, self.state.beta, self.seed, self.state.step)?;

@@ -1,49 +1,15 @@
 //! The law of a response, added up over all paths of drafting and verifying, in small worlds. What is enumerated is what
-//! the sampler runs: [`verify`] with its choices made in every way instead of drawn.
+//! the sampler runs: [`verify`], and the choice of γ, with the choices made in every way instead of drawn.
 
 use std::collections::BTreeMap;
 
 use qstar::mixture::{Distribution, Rule, Temperature, Truncation, distribution, distribution_softmax};
+use qstar::rollout::Gamma;
 use qstar::rollout::speculative::{Place, verify};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// Choices that go through all ways: those of `script`, then the first that has mass; what was left is known afterwards.
-#[derive(Default)]
-struct Oracle {
-    script: Vec<(usize, Vec<f64>)>,
-    place: usize,
-    weight: f64,
-}
-
-impl Oracle {
-    fn choose(&mut self, probabilities: &[f64]) -> usize {
-        if self.place == self.script.len() {
-            let first = probabilities.iter().position(|p| *p > 0.0).expect("some mass");
-            self.script.push((first, probabilities.to_vec()));
-        }
-        let (choice, known) = &self.script[self.place];
-        assert_eq!(known, probabilities, "the same way leads to the same place");
-        self.place += 1;
-        self.weight *= probabilities[*choice];
-        *choice
-    }
-
-    /// The next way; false after the last one.
-    fn next(&mut self) -> bool {
-        (self.place, self.weight) = (0, 1.0);
-        while let Some((choice, probabilities)) = self.script.last_mut() {
-            match (*choice + 1..probabilities.len()).find(|next| probabilities[*next] > 0.0) {
-                Some(next) => {
-                    *choice = next;
-                    return true;
-                }
-                None => self.script.pop(),
-            };
-        }
-        false
-    }
-}
+use super::oracle::Oracle;
 
 /// Logits of a model by the tokens before: any function of them.
 struct Tabular {
@@ -68,7 +34,7 @@ struct World {
     rule: Rule,
     temperature: Temperature,
     truncation: Truncation,
-    gamma: usize,
+    gamma: Gamma,
     candidates: usize,
     length: usize,
 }
@@ -93,25 +59,24 @@ impl World {
     /// A response by speculation, its choices made by `choose`.
     fn speculate(&self, choose: &mut impl FnMut(&[f64]) -> usize) -> Vec<u32> {
         let mut response: Vec<u32> = Vec::new();
+        let (mut tested, mut accepted) = (0, 0);
         while !self.is_over(&response) {
-            let gamma = self.gamma.min(self.length - response.len() - 1);
-            let chains: Vec<Vec<u32>> = (0..self.candidates)
-                .map(|_| {
-                    let mut prefix = response.clone();
-                    for _ in 0..gamma {
-                        let token = choose(&self.d(&prefix)) as u32;
-                        prefix.push(token);
-                    }
-                    prefix.split_off(response.len())
-                })
-                .collect();
+            let gamma = self.gamma.next(tested, accepted, 1, self.length - response.len() - 1);
+            let mut chains: Vec<Vec<u32>> = vec![Vec::new(); self.candidates];
+            // As the sampler does: token by token, for the chains that have not ended the response.
+            for _ in 0..gamma {
+                for chain in chains.iter_mut().filter(|chain| chain.last() != Some(&END)) {
+                    let prefix = [&response[..], chain].concat();
+                    chain.push(choose(&self.d(&prefix)) as u32);
+                }
+            }
             let mut kept = Vec::new();
             let prefix = |chain: usize, j: usize| [&response[..], &chains[chain][..j]].concat();
-            verify(
+            let verified = verify(
                 &chains,
                 |chain, j| {
                     let prefix = prefix(chain, j);
-                    Ok(Place { q: self.q(&prefix), draft: (j < gamma).then(|| self.d(&prefix)) })
+                    Ok(Place { q: self.q(&prefix), draft: (j < chains[chain].len()).then(|| self.d(&prefix)) })
                 },
                 &mut *choose,
                 |_, _, token, _| {
@@ -120,6 +85,7 @@ impl World {
                 },
             )
             .unwrap();
+            (tested, accepted) = (tested + verified.tested, accepted + verified.accepted);
             response.extend(kept);
         }
         response
@@ -128,7 +94,7 @@ impl World {
     /// The law of the responses by speculation, and the number of ways.
     fn law(&self) -> (BTreeMap<Vec<u32>, f64>, usize) {
         let (mut law, mut ways) = (BTreeMap::new(), 0);
-        let mut oracle = Oracle { weight: 1.0, ..Default::default() };
+        let mut oracle = Oracle::new();
         loop {
             let response = self.speculate(&mut |probabilities| oracle.choose(probabilities));
             *law.entry(response).or_insert(0.0) += oracle.weight;
@@ -176,7 +142,7 @@ fn world(seed: u64, size: usize, gamma: usize, candidates: usize, length: usize)
         rule: Rule::Q_STAR,
         temperature: Temperature::ONE,
         truncation: Truncation::NONE,
-        gamma,
+        gamma: Gamma::Fixed(gamma),
         candidates,
         length,
     }
@@ -201,6 +167,29 @@ fn every_gamma_and_number_of_candidates_keeps_the_law() {
             ways += world(seed, size, gamma, candidates, length).check(&what);
         }
     }
+    println!("{ways} ways");
+}
+
+/// γ that depends on what was accepted before, down to the standard sampler.
+#[test]
+fn a_gamma_that_adapts_keeps_the_law() {
+    let mut ways = 0;
+    // Drafts that are cheap, that stop at the first rejection, and that are too dear from the start.
+    for (draft_cost, token_cost) in [(0.05, 0.0), (0.5, 0.1), (5.0, 0.0)] {
+        let gamma = Gamma::Adaptive { most: 3, draft_cost, token_cost };
+        for (size, candidates, length) in [(3, 1, 5), (2, 2, 4)] {
+            for seed in [70, 80] {
+                let world = World { gamma, ..world(seed, size, 0, candidates, length) };
+                ways += world.check(&format!("{gamma:?}, k {candidates}, seed {seed}"));
+            }
+        }
+    }
+    let next = |gamma: Gamma, accepted| gamma.next(4, accepted, 1, 10);
+    let (cheap, dear) = (
+        Gamma::Adaptive { most: 3, draft_cost: 0.05, token_cost: 0.0 },
+        Gamma::Adaptive { most: 3, draft_cost: 0.5, token_cost: 0.1 },
+    );
+    assert_eq!([next(cheap, 4), next(dear, 0)], [3, 0], "the costs make different ways");
     println!("{ways} ways");
 }
 

@@ -85,7 +85,7 @@ pub fn frames(runs: &[Made]) -> (DataFrame, DataFrame, DataFrame) {
     steps.push(whole(&at, "step", &|_, row| row as i64));
     steps.push(whole(&at, "samples", &|_, row| 10 * (row as i64 + 1)));
     steps.push(number(&at, "loss", &|_, row| Some(2.0 - 0.01 * row as f64)));
-    steps.push(number(&at, "q_reward", &|run, row| Some(run.rewards[0] + 0.01 * (row % 3) as f64)));
+    steps.push(number(&at, "q_reward", &|run, row| Some(run.rewards[0] + 0.01 * (row * row % 7) as f64)));
     steps.push(number(&at, "kl_coefficient", &|_, _| Some(0.02)));
     steps.push(number(&at, "learning_rate", &|_, _| Some(1e-3)));
     steps.push(number(&at, "peak_memory_mb", &|_, _| Some(100.0)));
@@ -115,10 +115,10 @@ pub fn frames(runs: &[Made]) -> (DataFrame, DataFrame, DataFrame) {
     (frame(evaluations), frame(samples), frame(steps))
 }
 
-/// A frame of gradient noise at one θ: (method, seed, tr Cov(g)/‖E g‖²).
-pub fn noise(rows: &[(&str, i64, Option<f64>)]) -> DataFrame {
+/// A frame of gradient noise on a task, at one θ: (method, seed, tr Cov(g)/‖E g‖²).
+pub fn noise(task: &str, rows: &[(&str, i64, Option<f64>)]) -> DataFrame {
     frame(vec![
-        text("task", rows.iter().map(|_| "t".to_owned())),
+        text("task", rows.iter().map(|_| task.to_owned())),
         text("theta", rows.iter().map(|_| "π_init".to_owned())),
         text("method", rows.iter().map(|row| row.0.to_owned())),
         column("seed", rows.iter().map(|row| row.1).collect::<Vec<_>>()),

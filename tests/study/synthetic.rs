@@ -94,7 +94,7 @@ fn what_speaks_against_q_star_is_said_as_plainly() {
             [("qstar", seed, log(seed, 3.0)), ("sft", seed, log(seed + 1, 1.0)), ("reinforce", seed, log(seed, 9.0))]
         })
         .collect();
-    let judged = verdict(&made, Some(&noise(&rows)));
+    let judged = verdict(&made, Some(&noise("t", &rows)));
     for hypothesis in ["H1", "H2", "H3", "H4"] {
         assert_eq!(says(&judged, hypothesis), "refuted", "{hypothesis}");
     }
@@ -118,7 +118,7 @@ fn noise_that_is_smaller_everywhere_supports_h3_and_what_was_not_found_does_not(
     let made = runs(&[("sft", 0.5), ("qstar", 0.6)], 3);
     let rows = |of_sft: &dyn Fn(i64) -> Option<f64>| -> DataFrame {
         let both = |seed| [("qstar", seed, Some(1.0 + jitter(seed))), ("sft", seed, of_sft(seed))];
-        noise(&(0..4).flat_map(both).collect::<Vec<_>>())
+        noise("t", &(0..4).flat_map(both).collect::<Vec<_>>())
     };
     let larger = rows(&|seed| Some(8.0 + 40.0 * jitter(seed)));
     let judged = verdict(&made, Some(&larger));
@@ -126,12 +126,21 @@ fn noise_that_is_smaller_everywhere_supports_h3_and_what_was_not_found_does_not(
     let value = number(&judged, &[("hypothesis", "H3")], "value").unwrap();
     let expected: f64 = (0..4).map(|s| ((8.0 + 40.0 * jitter(s)) / (1.0 + jitter(s))).ln()).sum::<f64>() / 4.0;
     assert!((value - expected.exp()).abs() < 1e-12 * value, "{value}");
+    let table = study::noise_table(&rows(&|seed| (seed != 1).then_some(8.0))).unwrap();
+    let of = |name: &str| number(&table, &[("method", "sft"), ("at", "π_init")], name);
+    assert_eq!((of("seeds"), of("found")), (Some(4.0), Some(3.0)));
+    assert!((of("noise").unwrap() - 8.0).abs() < 1e-12 && (of("high").unwrap() - 8.0).abs() < 1e-9);
     // Of one seed nothing is certain; of none nothing is known.
     assert_eq!(says(&verdict(&made, Some(&rows(&|seed| (seed == 0).then_some(8.0)))), "H3"), "undecided");
     let nowhere = verdict(&made, Some(&rows(&|_| None)));
     assert_eq!(says(&nowhere, "H3"), "undecided");
     assert!(word(&nowhere, &[("hypothesis", "H3")], "why").contains("more steps"));
-    let twice = noise(&[("qstar", 0, Some(1.0)), ("qstar", 0, Some(2.0))]);
+    // A seed of qstar without a signal: what is left of it is flattered.
+    let of_qstar = |seed: i64| (seed > 0).then(|| 1.0 + jitter(seed));
+    let both = |seed| [("qstar", seed, of_qstar(seed)), ("sft", seed, Some(8.0 + 40.0 * jitter(seed)))];
+    let flattered = noise("t", &(0..5).flat_map(both).collect::<Vec<_>>());
+    assert_eq!(says(&verdict(&made, Some(&flattered)), "H3"), "undecided");
+    let twice = noise("t", &[("qstar", 0, Some(1.0)), ("qstar", 0, Some(2.0))]);
     let (evaluations, samples, steps) = frames(&made);
     let error = study::verdict(&evaluations, &samples, &steps, Some(&twice), &LEVELS).unwrap_err();
     assert!(format!("{error:#}").contains("two rows of one seed"), "{error:#}");
@@ -171,7 +180,7 @@ fn exploration_counts_only_with_stability() {
             ("reinforce", 0, Some(of_reinforce[0])),
             ("reinforce", 1, Some(of_reinforce[1])),
         ];
-        let judged = verdict(&made, Some(&noise(&rows)));
+        let judged = verdict(&made, Some(&noise("t", &rows)));
         (says(&judged, "H5"), number(&judged, &[("hypothesis", "H5")], "value").unwrap())
     };
     assert_eq!(with([0.5, 0.6]), ("refuted".to_owned(), 1.0));
@@ -192,7 +201,7 @@ fn one_seed_gives_nulls_and_is_undecided() {
         assert_eq!(numbers(&table, name), [None; 3], "{name}");
     }
     assert_eq!(number(&table, &[("method", "qstar")], "win_rate"), Some(1.0));
-    let judged = verdict(&made, Some(&noise(&[("qstar", 0, Some(1.0)), ("sft", 0, Some(9.0))])));
+    let judged = verdict(&made, Some(&noise("t", &[("qstar", 0, Some(1.0)), ("sft", 0, Some(9.0))])));
     assert_eq!(texts(&judged, "verdict"), ["undecided"; 5]);
     let stages = study::stages(&evaluations, &samples, &steps, &LEVELS, None).unwrap();
     assert!(texts(&stages, "result").iter().all(|result| result != "met"), "{stages}");

@@ -13,7 +13,7 @@
 //! | 04 targets | [`target_table`] |
 //! | 05 scale | [`scale_table`] |
 //! | 08 efficiency | [`efficiency_table`] |
-//! | 10 verdict | [`gradient_noise`], [`verdict`](verdict()), [`rivals`], [`stages`](stages()), [`in_words`] |
+//! | 10 verdict | [`gradient_noise`], [`noise_table`], [`verdict`](verdict()), [`rivals`], [`stages`](stages()), [`in_words`] |
 //! | all | [`checklist`](checklist()), [`checklist_summary`] |
 
 mod checklist;
@@ -37,7 +37,7 @@ pub use checklist::{CheckRow, checklist, checklist_summary};
 pub use efficiency_table::{CostRow, efficiency_table};
 pub use expected::{ExpectedRow, beside_expected, expected_table};
 pub use main_table::{MainRow, main_table};
-pub use noise::{NoiseRow, gradient_noise};
+pub use noise::{NoiseRow, NoiseTableRow, gradient_noise, noise_table};
 pub use rules_table::{RuleRow, rules_table};
 pub use scale_table::{ScaleRow, scale_table};
 pub use stages::{StageRow, stages};

@@ -5,7 +5,8 @@ use std::num::NonZero;
 use anyhow::{Context, Result, ensure};
 use polars::prelude::DataFrame;
 
-use super::estimates::CONFIDENCE;
+use super::estimates::{CONFIDENCE, Estimate};
+use super::frames::{Labels, arms_of_noise, labelled};
 use crate::experiment::World;
 use crate::machine::{in_parallel, keep_memory};
 use crate::method::{Method, Objective};
@@ -98,6 +99,46 @@ pub fn gradient_noise(
     let rows = in_parallel(workers, jobs, work)?;
     progress.finish();
     NoiseRow::frame(&rows)
+}
+
+record! {
+    /// The noise of a method at one θ, over the seeds of [`gradient_noise`].
+    pub struct NoiseTableRow {
+        /// Where θ is.
+        pub at: String,
+        pub seeds: i64,
+        /// Of these seeds, so many had a signal; the others were the noisiest, and are missing in the mean.
+        pub found: i64,
+        /// Geometric mean, with Student's interval of 95% of the logarithms; one seed has none.
+        pub noise: Option<f64>,
+        pub low: Option<f64>,
+        pub high: Option<f64>,
+    }
+}
+
+/// A row a θ and method from the frame of [`gradient_noise`].
+///
+/// # Errors
+/// Another frame; two rows of one seed.
+pub fn noise_table(noise: &DataFrame) -> Result<DataFrame> {
+    let (mut labels, mut rows) = (Vec::new(), Vec::new());
+    for (at, arm) in arms_of_noise(noise)? {
+        let mut logs = Vec::new();
+        for run in &arm.runs {
+            logs.extend(run.series("noise")?.into_iter().flatten().map(f64::ln));
+        }
+        let mean = Estimate::geometric(&logs);
+        labels.push(Labels::of_method(&arm.place, &arm.method));
+        rows.push(NoiseTableRow {
+            at,
+            seeds: arm.runs.len() as i64,
+            found: logs.len() as i64,
+            noise: mean.map(|mean| mean.value),
+            low: mean.and_then(|mean| mean.low),
+            high: mean.and_then(|mean| mean.high),
+        });
+    }
+    labelled(&NoiseTableRow::frame(&rows)?, &labels)
 }
 
 fn draw(

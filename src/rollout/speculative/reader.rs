@@ -50,10 +50,10 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Goes back by so many tokens of every row; what is then `pending` is read next.
+    /// Goes back by so many tokens of every row; what is then `pending` is read next, behind what was not read yet.
     pub fn turn(&mut self, back: &[usize], pending: Vec<Vec<u32>>) {
         self.contexts.retract(back);
-        self.pending = pending;
+        self.pending.iter_mut().zip(pending).for_each(|(left, more)| left.extend(more));
     }
 
     /// The rows at `places`, in that order; a row may be left out or repeated.

@@ -8,10 +8,9 @@ use rayon::prelude::*;
 
 use super::super::sampler::{Row, Sampler};
 use super::super::{Draw, Proposal, Response};
-use super::formula::Costs;
 use super::reader::Reader;
 use super::verify::{Place, Verified, invert, verify};
-use super::{Counts, Draft, Gamma, Speculated, Speculation};
+use super::{Counts, Draft, Round, Speculated, Speculation};
 use crate::mixture::{self, Distribution, Temperature};
 use crate::models::{Decoder, Network};
 use crate::target::{Cost, Target};
@@ -26,18 +25,20 @@ impl Sampler<'_> {
         &self,
         policy: &Network,
         target: Option<&dyn Target>,
+        draft: Draft,
         speculation: &Speculation,
         prompts: &[Vec<u32>],
         k: usize,
     ) -> Result<Speculated> {
         // Inside the pool, so that its threads are not woken and waited for at every product.
-        rayon::scope(|_| self.speculate_in_pool(policy, target, speculation, prompts, k))
+        rayon::scope(|_| self.speculate_in_pool(policy, target, draft, speculation, prompts, k))
     }
 
     fn speculate_in_pool(
         &self,
         policy: &Network,
         target: Option<&dyn Target>,
+        draft: Draft,
         speculation: &Speculation,
         prompts: &[Vec<u32>],
         k: usize,
@@ -45,11 +46,10 @@ impl Sampler<'_> {
         self.temperature.check()?;
         self.truncation.check()?;
         speculation.check()?;
-        let draft = match speculation.draft {
-            Draft::Policy => policy,
-            Draft::Model(model) => model,
+        let (draft, policy_drafts) = match draft {
+            Draft::Policy => (policy, true),
+            Draft::Model(model) => (model, false),
         };
-        let policy_drafts = matches!(speculation.draft, Draft::Policy);
         ensure!(
             !(policy_drafts && self.proposal == Proposal::Policy),
             "the policy drafts for itself: that saves nothing; draft with a smaller model"
@@ -79,8 +79,10 @@ impl Sampler<'_> {
         let empty = || Response { draws: Vec::new(), ended: false };
         if rows == 0 || self.max_response_tokens == 0 {
             let responses = (0..rows).map(|_| empty()).collect();
-            return Ok(Speculated { responses, cost: Cost::default(), counts: Counts::default() });
+            let (cost, counts) = (Cost::default(), Counts::default());
+            return Ok(Speculated { responses, cost, counts, rounds: Vec::new() });
         }
+        let start = Instant::now();
         let chains = speculation.candidates;
         // Beside the response there is room for what is drafted beyond its end, as padding.
         let room = self.max_response_tokens + speculation.gamma.most().min(self.max_response_tokens) + 2;
@@ -99,7 +101,9 @@ impl Sampler<'_> {
                 .transpose()?,
             responses: (0..rows).map(|_| empty()).collect(),
             counts: Counts::default(),
+            rounds: Vec::new(),
         };
+        rounds.counts.seconds_prompts = start.elapsed().as_secs_f64();
         if let Some(target) = &rounds.target {
             let (own, other) = (policy.vocabulary(), target.contexts().vocabulary());
             ensure!(
@@ -112,9 +116,9 @@ impl Sampler<'_> {
             going = rounds.round(going)?;
         }
         let mut cost = Cost::default();
-        let Rounds { draft, policy, target, responses, counts, .. } = rounds;
+        let Rounds { draft, policy, target, responses, counts, rounds, .. } = rounds;
         [Some(draft), policy, target].into_iter().flatten().for_each(|reader| cost += reader.contexts().cost());
-        Ok(Speculated { responses, cost, counts })
+        Ok(Speculated { responses, cost, counts, rounds })
     }
 }
 
@@ -128,7 +132,7 @@ struct Going<'a> {
 /// The models, and the responses so far. A response's chains are rows of the models, side by side.
 struct Rounds<'s, 'a> {
     sampler: &'s Sampler<'s>,
-    speculation: &'s Speculation<'s>,
+    speculation: &'s Speculation,
     drafted_by_policy: bool,
     draft: Reader<'a>,
     /// The policy, where another model drafts and q needs it.
@@ -136,14 +140,18 @@ struct Rounds<'s, 'a> {
     target: Option<Reader<'a>>,
     responses: Vec<Response>,
     counts: Counts,
+    rounds: Vec<Round>,
 }
 
 /// What one round drafted for one response.
 struct Drafted {
-    /// γ tokens of each chain.
+    /// γ tokens of each chain; fewer where one of them would end the response.
     chains: Vec<Vec<u32>>,
     /// Of each chain the draft's logits before every token, and behind the last one where the policy drafts.
     logits: Vec<Vec<Vec<f32>>>,
+    /// How many tokens of each chain the draft has read, and the models that verify.
+    read_by_draft: Vec<usize>,
+    read: Vec<usize>,
 }
 
 /// What one round gave one response.
@@ -156,12 +164,15 @@ struct Kept {
 impl Rounds<'_, '_> {
     /// Drafts, verifies, and leaves the models where every response stands; gives those that go on.
     fn round<'r>(&mut self, mut going: Vec<Going<'r>>) -> Result<Vec<Going<'r>>> {
-        let start = Instant::now();
+        let (start, passes_before, rows) = (Instant::now(), self.counts.draft_passes, going.len());
         let drafted = self.draft_tokens(&mut going)?;
-        self.counts.seconds_draft += start.elapsed().as_secs_f64();
+        let seconds_draft = start.elapsed().as_secs_f64();
 
         let start = Instant::now();
-        let chains: Vec<Vec<u32>> = drafted.iter().flat_map(|drafted| drafted.chains.iter().cloned()).collect();
+        let read = |drafted: &Drafted| -> Vec<Vec<u32>> {
+            drafted.chains.iter().zip(&drafted.read).map(|(chain, &read)| chain[..read].to_vec()).collect()
+        };
+        let chains: Vec<Vec<u32>> = drafted.iter().flat_map(read).collect();
         let mut passes = 0;
         for reader in [&mut self.policy, &mut self.target].into_iter().flatten() {
             passes = u64::from(reader.read(&chains)?).max(passes);
@@ -177,23 +188,33 @@ impl Rounds<'_, '_> {
                 this.keep_tokens(place, going, drafted).with_context(|| format!("row {number}"))
             })
             .collect::<Result<_>>()?;
-        self.counts.seconds_verify += start.elapsed().as_secs_f64();
-        self.turn(going, &drafted, kept)
+        let next = self.turn(going, &drafted, kept)?;
+        let seconds_verify = start.elapsed().as_secs_f64();
+        self.counts.seconds_draft += seconds_draft;
+        self.counts.seconds_verify += seconds_verify;
+        let gamma = drafted.iter().flat_map(|drafted| &drafted.chains).map(Vec::len).max().unwrap_or(0);
+        let draft_passes = self.counts.draft_passes - passes_before;
+        self.rounds.push(Round { rows, gamma, draft_passes, seconds_draft, seconds_verify });
+        Ok(next)
     }
 
-    /// γ tokens for each chain of each response; fewer where the response has no room for more.
+    /// γ tokens for each chain of each response; fewer where the response has no room for more, or ends.
     fn draft_tokens(&mut self, going: &mut [Going]) -> Result<Vec<Drafted>> {
         let count = self.speculation.candidates;
         let gammas: Vec<usize> = going.iter().map(|going| self.gamma(going)).collect();
         let rows = going.len() * count;
-        self.counts.draft_passes += u64::from(self.draft.read(&vec![Vec::new(); rows])?);
+        let longest = gammas.iter().copied().max().unwrap_or(0);
+        // A draft that nothing asks for can read later what was kept.
+        if longest > 0 || self.drafted_by_policy {
+            self.counts.draft_passes += u64::from(self.draft.read(&vec![Vec::new(); rows])?);
+        }
         let mut chains: Vec<Vec<u32>> = vec![Vec::new(); rows];
         let mut logits: Vec<Vec<Vec<f32>>> = vec![Vec::new(); rows];
-        let longest = gammas.iter().copied().max().unwrap_or(0);
+        let mut ended = vec![false; rows];
         for j in 0..=longest {
             // Behind the last token the policy's logits are part of q.
             let wanted = |row: usize| j < gammas[row / count] || (self.drafted_by_policy && j == gammas[row / count]);
-            for (row, logits) in logits.iter_mut().enumerate().filter(|(row, _)| wanted(*row)) {
+            for (row, logits) in logits.iter_mut().enumerate().filter(|(row, _)| wanted(*row) && !ended[*row]) {
                 logits.push(if j == 0 {
                     self.draft.at(row, 0).to_vec()
                 } else {
@@ -202,8 +223,8 @@ impl Rounds<'_, '_> {
             }
             let mut uniforms = Vec::with_capacity(rows);
             for (place, going) in going.iter_mut().enumerate() {
-                for _ in 0..count {
-                    uniforms.push((j < gammas[place]).then(|| going.row.rng.random::<f64>()));
+                for row in place * count..(place + 1) * count {
+                    uniforms.push((j < gammas[place] && !ended[row]).then(|| going.row.rng.random::<f64>()));
                 }
             }
             let draw = |(logits, uniform): (&Vec<Vec<f32>>, Option<f64>)| -> Result<Option<u32>> {
@@ -212,21 +233,33 @@ impl Rounds<'_, '_> {
             };
             let tokens: Vec<Option<u32>> =
                 logits.par_iter().zip(uniforms).map(draw).collect::<Result<_>>().context("drafting")?;
-            // Another model need not read the last one: whether it is kept is not known yet.
-            let is_read = |row: usize| j + 1 < gammas[row / count] || self.drafted_by_policy;
+            for ((chain, token), ended) in chains.iter_mut().zip(&tokens).zip(&mut ended) {
+                chain.extend(token);
+                *ended |= token.is_some_and(|token| self.sampler.stop_tokens.contains(&token));
+            }
+            // Another model need not read the last one: whether it is kept is not known yet. Behind one that ends the response
+            // nobody needs to know what follows.
+            let is_read = |row: usize| !ended[row] && (j + 1 < gammas[row / count] || self.drafted_by_policy);
             let read: Vec<Vec<u32>> = tokens
                 .iter()
                 .enumerate()
                 .map(|(row, token)| token.filter(|_| is_read(row)).into_iter().collect())
                 .collect();
-            chains.iter_mut().zip(&tokens).for_each(|(chain, token)| chain.extend(token));
             self.counts.draft_passes += u64::from(self.draft.go_on(&read)?);
         }
         self.counts.drafted += chains.iter().map(|chain| chain.len() as u64).sum::<u64>();
+        let read: Vec<usize> =
+            chains.iter().zip(&ended).map(|(chain, ended)| chain.len() - usize::from(*ended)).collect();
+        let read_by_draft = |row: usize| {
+            let unread = usize::from(!self.drafted_by_policy && !ended[row]);
+            read[row].saturating_sub(unread)
+        };
         let (mut chains, mut logits) = (chains.into_iter(), logits.into_iter());
-        let take = |_| Drafted {
+        let take = |place: usize| Drafted {
             chains: chains.by_ref().take(count).collect(),
             logits: logits.by_ref().take(count).collect(),
+            read_by_draft: (place * count..(place + 1) * count).map(read_by_draft).collect(),
+            read: read[place * count..(place + 1) * count].to_vec(),
         };
         Ok((0..going.len()).map(take).collect())
     }
@@ -234,22 +267,13 @@ impl Rounds<'_, '_> {
     /// At most one less than the response has room for: the last one is never a drafted one.
     fn gamma(&self, going: &Going) -> usize {
         let left = self.sampler.max_response_tokens - self.responses[going.row.place].draws.len();
-        let gamma = match self.speculation.gamma {
-            Gamma::Fixed(gamma) => gamma,
-            Gamma::Adaptive { most, draft_cost } => {
-                // As if it had been tested four times before, and half of it accepted.
-                let acceptance = (going.accepted as f64 + 2.0) / (going.tested as f64 + 4.0);
-                let further = usize::from(self.drafted_by_policy);
-                Costs { standard: 1.0, draft: draft_cost, further, verify: 1.0 }.best_gamma(acceptance, most)
-            }
-        };
-        gamma.min(left - 1)
+        let further = usize::from(self.drafted_by_policy);
+        self.speculation.gamma.next(going.tested, going.accepted, further, left - 1)
     }
 
     /// What is kept for the response at a place of the batch.
     fn keep_tokens(&self, place: usize, going: &mut Going, drafted: &Drafted) -> Result<Kept> {
         let first = place * self.speculation.candidates;
-        let gamma = drafted.chains[0].len();
         let (mut draws, mut ended) = (Vec::new(), false);
         let row = &mut going.row;
         let mut rng = row.rng.clone();
@@ -257,7 +281,8 @@ impl Rounds<'_, '_> {
             &drafted.chains,
             |chain, j| {
                 let logits = &drafted.logits[chain];
-                let draft = (j < gamma).then(|| self.draft_distribution(&logits[j])).transpose()?;
+                let draft =
+                    (j < drafted.chains[chain].len()).then(|| self.draft_distribution(&logits[j])).transpose()?;
                 Ok(Place { q: self.q(first + chain, logits, j)?, draft })
             },
             |probabilities| invert(probabilities, rng.random()),
@@ -327,22 +352,22 @@ impl Rounds<'_, '_> {
         let (mut places, mut next) = (Vec::new(), Vec::new());
         for (place, ((going, drafted), kept)) in going.into_iter().zip(drafted).zip(kept).enumerate() {
             let Verified { chain, accepted, tested, last } = kept.verified;
-            let gamma = drafted.chains[chain].len();
             self.counts.rounds += 1;
             self.counts.tested += tested as u64;
             self.counts.accepted += accepted as u64;
+            self.counts.tested_first += u64::from(tested > 0);
+            self.counts.accepted_first += u64::from(accepted > 0);
             self.counts.tokens += kept.draws.len() as u64;
             let response = &mut self.responses[going.row.place];
             response.draws.extend(kept.draws);
             response.ended = kept.ended;
             // What a draft that is not the policy read of the chain: all but its last token.
-            let read = if self.drafted_by_policy { gamma } else { gamma.saturating_sub(1) };
-            let unread = &drafted.chains[chain][accepted.min(read)..accepted];
+            let unread = &drafted.chains[chain][accepted.min(drafted.read_by_draft[chain])..accepted];
             let rest: Vec<u32> = last.into_iter().collect();
-            for _ in 0..count {
-                back.push(gamma - accepted);
+            for (&read, &read_by_draft) in drafted.read.iter().zip(&drafted.read_by_draft) {
+                back.push(read.saturating_sub(accepted));
                 pending.push(rest.clone());
-                draft_back.push(read - accepted.min(read));
+                draft_back.push(read_by_draft.saturating_sub(accepted));
                 draft_pending.push([unread, &rest].concat());
             }
             if !response.ended && response.draws.len() < self.sampler.max_response_tokens {

@@ -104,6 +104,9 @@ pub(super) fn judge(evidence: &Evidence) -> Result<Finding> {
     if !without.is_empty() {
         why += &format!("; not measured: {without}");
     }
+    if evidence.noise.iter().any(|noise| noise.log.len() < noise.seeds) {
+        why += "; seeds of noise in which no signal was found are left out";
+    }
     let row = |(other, count): (&Explorer, &usize)| RivalRow {
         hypothesis: "H5".to_owned(),
         statistic: "probability that it beats qstar in exploration and in noise".to_owned(),
