@@ -98,6 +98,11 @@ fn of_experiment(page: Page, experiment: Experiment, results: &Results, levels: 
             let page = page.table("Table 3", &study::scale_table(frames.0, frames.1, frames.2, &[])?);
             drawn(page, "Scale", plot::scalability(&evaluations, &steps, "qstar", "reinforce"))
         }
+        Experiment::Speculation => {
+            let columns = ["seconds_rollout", "seconds_update", "draft_acceptance", "tokens_per_verification"];
+            let page = page.table("Means over steps and seeds", &frames::mean_by(&steps, &["method"], &columns)?);
+            drawn(page, "Held-out reward against samples", plot::reward_curves(&evaluations))
+        }
         Experiment::Long => {
             let page = page.table("The ends", &study::main_table(frames.0, frames.1, frames.2, &[])?);
             drawn(page, "Over the steps", plot::long_training(&evaluations, &steps))
