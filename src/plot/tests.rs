@@ -296,7 +296,7 @@ type Draw = fn(&DataFrame) -> anyhow::Result<Figure>;
 
 #[test]
 fn every_missing_column_is_named() {
-    let figures: [(Draw, DataFrame); 10] = [
+    let figures: [(Draw, DataFrame); 12] = [
         (aggregate_intervals, aggregates()),
         (probability_of_improvement, improvements()),
         (performance_profile, points("threshold", "share")),
