@@ -283,7 +283,7 @@ fn speedups() -> DataFrame {
 #[test]
 fn speedups_stand_beside_what_was_predicted() {
     let figure = measured_speedup(&speedups()).unwrap();
-    check(&figure, &["equal", "deeper", "within 15 %", "Predicted speed-up"], 480, 532);
+    check(&figure, &["equal", "deeper", "within 15 %", "Predicted speed-up"], 480, 512);
     let figure = break_even(&speedups()).unwrap();
     check(&figure, &["equal", "deeper", "a token more in a reading is free", "Acceptance"], 648, 368);
     let candidates = error(break_even(&with(&speedups(), "candidates", 3i64)));

@@ -39,6 +39,7 @@ const STEP: StepConfig = StepConfig {
     max_gradient_norm: 1e-3,
     shaping: qstar::train::Shaping { length_penalty: 0.0, cut_penalty: 0.0, normalize: false, clip: None },
     temperature: 1.0,
+    speculation: None,
 };
 
 /// Steps at one θ are independent: with S gradients g_s of whole batches, (‖Σ g‖² − Σ‖g‖²)/(S(S − 1)) estimates ‖E g‖²
