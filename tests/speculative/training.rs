@@ -92,12 +92,11 @@ fn a_step_knows_what_it_knows_without_and_is_charged_for_what_was_read() {
     assert_eq!(row.tokens_per_verification, Some(counts.tokens_per_round()));
     assert!(counts.tokens_per_round() > 1.2 && (0.2..1.0).contains(&counts.acceptance().unwrap()), "{counts:?}");
     assert!(row.log_prob_gap.unwrap() < 1e-4, "{:?}", row.log_prob_gap);
-    // What is drafted and thrown away was read as well, by both models.
+    // What is drafted and thrown away was read by the target, and by the policy but for the last of a draft.
     let rejected = (counts.drafted - counts.accepted) as f64 / counts.tokens as f64;
-    // Both have the policy's size. Other responses have other lengths, and so another share of a prompt.
-    let read_in_vain = rejected * 2.0 * 2.0 * reference.parameters() as f64;
+    let read_twice = rejected * 2.0 * 2.0 * reference.parameters() as f64;
     assert!(rejected > 0.3, "{rejected}");
-    assert!((0.8..1.2).contains(&((cost - plain) / read_in_vain)), "{cost} {plain} {read_in_vain}");
+    assert!((0.5..1.0).contains(&((cost - plain) / read_twice)), "{cost} {plain} {read_twice}");
 }
 
 #[test]
