@@ -5,7 +5,9 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
+use polars::prelude::{Column, DataFrame};
 use qstar::experiment::{Experiment, Folders, Preset, study_page};
+use qstar::plot;
 use qstar::record::{Kind, RunFolder};
 
 fn qstar(arguments: &[&str], runs: &Path) -> Command {
@@ -133,6 +135,52 @@ fn what_no_target_changes_is_trained_once() {
     let of_both = results.only("method", "dpo").unwrap().evaluations().unwrap();
     let targets = of_both.column("target").unwrap().n_unique().unwrap();
     assert_eq!((targets, of_both.height()), (2, 2 * 3));
+}
+
+/// Twice from scratch: one run on each core, each alone on a thread; then one after the other, each on three.
+#[test]
+fn frames_and_figures_are_the_same_bits_every_time() {
+    let made = |threads: &str, one_by_one: bool| {
+        let runs = tempfile::tempdir().unwrap();
+        let folders = folders(runs.path());
+        let plan = Experiment::Rules.plan(&Preset::load(&folders.data, "smoke").unwrap(), &folders).unwrap();
+        let train = |arguments: &[&str]| {
+            let mut command = qstar(&[&["run", "rules"], arguments].concat(), runs.path());
+            let ended = command.env("RAYON_NUM_THREADS", threads).env("CANDLE_NUM_THREADS", threads).status();
+            assert!(ended.unwrap().success());
+        };
+        match one_by_one {
+            true => (0..plan.jobs().len()).for_each(|id| train(&["--id", &id.to_string()])),
+            false => train(&[]),
+        }
+        let results = plan.finished().unwrap();
+        assert_eq!(results.runs().len(), plan.jobs().len());
+        let (steps, evaluations) = (results.steps().unwrap(), results.evaluations().unwrap());
+        let frames = [steps.clone(), evaluations.clone(), results.samples().unwrap()].map(bits).concat();
+        let figures = [
+            plot::alpha_rules(&steps, &evaluations),
+            plot::reward_curves(&evaluations),
+            plot::alpha_over_training(&steps),
+            plot::ess_scatter(&steps),
+            plot::reward_over_kl(&evaluations),
+        ];
+        (frames, figures.map(|figure| figure.unwrap().svg))
+    };
+    let (first, second) = (made("1", false), made("3", true));
+    assert!(first.0.len() > 10_000, "{} bytes of rows", first.0.len());
+    assert_eq!(first.0, second.0);
+    assert_eq!(first.1, second.1);
+}
+
+/// The columns that are not measured, as text that distinguishes every bit of a number.
+fn bits(frame: DataFrame) -> String {
+    let measured = |name: &str| name.starts_with("seconds") || name == "peak_memory_mb";
+    let kept = frame.columns().iter().filter(|column| !measured(column.name()));
+    let text = |column: &Column| {
+        let values: Vec<String> = (0..frame.height()).map(|row| format!("{:?}", column.get(row).unwrap())).collect();
+        format!("{}: {}\n", column.name(), values.join(" "))
+    };
+    kept.map(text).collect()
 }
 
 #[test]
