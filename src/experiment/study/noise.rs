@@ -3,18 +3,19 @@
 use std::num::NonZero;
 
 use anyhow::{Context, Result, ensure};
+use candle_core::DType;
 use polars::prelude::DataFrame;
 
 use super::estimates::{CONFIDENCE, Estimate};
 use super::frames::{Labels, arms_of_noise, labelled};
 use crate::experiment::World;
 use crate::machine::{in_parallel, keep_memory};
-use crate::method::{Method, Objective};
+use crate::method::Method;
 use crate::metrics::{mean, t_interval};
 use crate::models::{LanguageModel, Network};
 use crate::progress::Progress;
-use crate::record::{StepRow, record};
-use crate::train::{KlControl, StepConfig, Trainer};
+use crate::record::record;
+use crate::train::{Gradient, KlControl, StepConfig, Trainer};
 
 record! {
     /// The noise of one update's gradient g, all of its samples together, where θ stays. A gradient is that of the method's
@@ -28,11 +29,11 @@ record! {
         pub method: String,
         /// Of the prompts and draws, which no training has seen.
         pub seed: i64,
-        /// Steps that were drawn, and those whose variance could be measured: of equal microbatches, two or more.
+        /// Batches that were drawn, and those of which anything was to be learned.
         pub steps: i64,
         pub used: i64,
-        /// tr Cov(g)/‖E g‖², with an interval of 95% by the jackknife over steps, on the logarithm. Null where ‖E g‖² is not
-        /// found to be positive: then more steps are needed.
+        /// tr Cov(g)/‖E g‖², with an interval of 95% by the jackknife over groups of steps, on the logarithm. Null where
+        /// ‖E g‖² is not found to be positive: then more steps are needed.
         pub noise: Option<f64>,
         pub noise_low: Option<f64>,
         pub noise_high: Option<f64>,
@@ -46,17 +47,16 @@ record! {
 /// The first seed: far from those of any run, so that θ has not learned from these prompts.
 const FIRST_SEED: u64 = 10_000;
 
-/// A row a θ, method and seed: `steps` steps of `config` at learning rate 0, each with prompts and draws of its own, from
-/// every one of `thetas` (a name and a policy: π_init, or what [`Run::trained`](crate::train::Run::trained) gives). The
-/// divergence is from the world's π_init. Add the column `target` with [`with_labels`](crate::record::with_labels)
-/// before frames of several targets are stacked.
+/// A row a θ, method and seed: the gradients of `steps` batches, each with prompts and draws of its own, from every one of
+/// `thetas` (a name and a policy: π_init, or what [`Run::trained`](crate::train::Run::trained) gives). The divergence is from
+/// the world's π_init. Add the column `target` with [`with_labels`](crate::record::with_labels) before frames of
+/// several targets are stacked.
 ///
-/// From the m microbatches of a step: their variance v estimates that of one without bias, v/m that of their mean g, and
-/// ‖g‖² − v/m estimates ‖E g‖² without bias (both before clipping); noise is the ratio of the means over steps.
+/// The batches are independent: of n gradients g before clipping, (‖Σ g‖² − Σ ‖g‖²)/(n(n − 1)) estimates ‖E g‖² without bias, and
+/// what the mean of ‖g‖² has above it is tr Cov(g), whatever ties the responses of one batch.
 ///
-/// Microbatches must be independent. Those of `rejection` are not quite, for responses to one prompt may fall on two of them:
-/// its noise comes out too low. Whitening (`on_policy`) and the group's deviation tie them weakly. The gradient of `on_policy`
-/// holds that of its value head, which is untrained here.
+/// Every batch is that of a first step: where a method trains a value head (`on_policy`), it is a fresh one each time, and
+/// the gradient is the policy's alone.
 ///
 /// # Errors
 /// No methods, θ, steps or seeds; as [`Trainer::new`] and [`Trainer::step`].
@@ -71,7 +71,7 @@ pub fn gradient_noise(
     ensure!(!methods.is_empty() && !thetas.is_empty(), "gradient noise needs a method and a policy");
     ensure!(steps > 1 && seeds > 0, "gradient noise needs two steps and a seed: there are {steps} and {seeds}");
     keep_memory();
-    let config = StepConfig { learning_rate: 0.0, kl_control: KlControl::Fixed, ..config };
+    let config = StepConfig { kl_control: KlControl::Fixed, ..config };
     let mut jobs = Vec::new();
     for theta in thetas {
         for method in methods {
@@ -85,15 +85,23 @@ pub fn gradient_noise(
     let workers = std::thread::available_parallelism().map_or(1, NonZero::get);
     let work = |((name, theta), method, seed): ((&str, &LanguageModel), &Method, u64)| -> Result<NoiseRow> {
         let drawn = draw(world, method, (theta, &reference), config, (steps, seed), &progress);
-        let rows = drawn.with_context(|| format!("the gradient noise of {} at {name}, seed {seed}", method.name))?;
-        let row = row(method, config.microbatches, &rows)?;
-        let parameters = world.models.initial.params.count() as i64;
+        let sums = drawn.with_context(|| format!("the gradient noise of {} at {name}, seed {seed}", method.name))?;
+        let found = sums.noise(None);
+        let ends = interval(&sums)?;
         Ok(NoiseRow {
             task: world.task.name().to_owned(),
-            parameters,
+            parameters: world.models.initial.params.count() as i64,
             theta: name.to_owned(),
+            method: method.name.to_string(),
             seed: seed as i64,
-            ..row
+            steps: steps as i64,
+            used: sums.norms.len() as i64,
+            noise: found.and_then(Noise::ratio),
+            noise_low: ends.map(|ends| ends.0),
+            noise_high: ends.map(|ends| ends.1),
+            signal: found.map(|found| found.signal),
+            variance: found.map(|found| found.variance),
+            gradient_norm: (!sums.norms.is_empty()).then(|| mean(&sums.norms)),
         })
     };
     let rows = in_parallel(workers, jobs, work)?;
@@ -148,60 +156,72 @@ fn draw(
     config: StepConfig,
     (steps, seed): (u64, u64),
     progress: &Progress,
-) -> Result<Vec<StepRow>> {
+) -> Result<Sums> {
     let target = Some(&*world.models.target);
-    let seed = FIRST_SEED + seed;
-    let mut trainer = Trainer::new(&*world.task, method.clone(), config, seed, theta, reference, target)?;
-    let before = trainer.policy.digest()?;
-    let mut rows = Vec::new();
-    for _ in 0..steps {
-        rows.push(rayon::scope(|_| trainer.step())?);
+    let groups = steps.min(GROUPS);
+    let mut sums = Sums { groups: vec![Group::default(); groups as usize], norms: Vec::new() };
+    for step in 0..steps {
+        let seed = FIRST_SEED + seed * steps + step;
+        let mut trainer = Trainer::new(&*world.task, method.clone(), config, seed, theta, reference, target)?;
+        let gradient = rayon::scope(|_| -> Result<_> {
+            let batch = trainer.draw()?;
+            trainer.gradient(&batch)
+        })?;
+        if let Some((gradient, _)) = gradient {
+            let values = of_the_policy(&trainer, &gradient)?;
+            sums.norms.push(sums.groups[(step % groups) as usize].add(&values).sqrt());
+        }
         progress.inc(1);
     }
-    ensure!(trainer.policy.digest()? == before, "θ moved at learning rate 0");
-    Ok(rows)
+    Ok(sums)
 }
 
-/// What the steps come to; where they are from is left open.
-fn row(method: &Method, microbatches: usize, rows: &[StepRow]) -> Result<NoiseRow> {
-    let step = |row: &StepRow| {
-        let (norm, variance) = (row.gradient_norm?, row.gradient_variance?);
-        Some(Step { square: norm * norm, variance: variance / parts(method, row.learned as usize, microbatches) })
-    };
-    let steps: Vec<Step> = rows.iter().filter_map(step).collect();
-    let norms: Vec<f64> = rows.iter().filter_map(|row| row.gradient_norm).collect();
-    let found = (!steps.is_empty()).then(|| Noise::of(&steps));
-    let ends = interval(&steps)?;
-    Ok(NoiseRow {
-        task: String::new(),
-        parameters: 0,
-        theta: String::new(),
-        method: method.name.to_string(),
-        seed: 0,
-        steps: rows.len() as i64,
-        used: steps.len() as i64,
-        noise: found.and_then(|found| found.ratio()),
-        noise_low: ends.map(|ends| ends.0),
-        noise_high: ends.map(|ends| ends.1),
-        signal: found.map(|found| found.signal),
-        variance: found.map(|found| found.variance),
-        gradient_norm: (!norms.is_empty()).then(|| mean(&norms)),
-    })
+/// The gradient of the policy's variables, one after the other, without those of a value head.
+fn of_the_policy(trainer: &Trainer, gradient: &Gradient) -> Result<Vec<f32>> {
+    let of_policy: Vec<&str> = trainer.policy.params.gradients().map(|(name, _)| name).collect();
+    let mut values = Vec::new();
+    for ((name, _), tensor) in trainer.params().gradients().zip(gradient.values()) {
+        if of_policy.contains(&name) {
+            values.extend(tensor.flatten_all()?.to_dtype(DType::F32)?.to_vec1::<f32>()?);
+        }
+    }
+    let scale = gradient.scale() as f32;
+    values.iter_mut().for_each(|x| *x *= scale);
+    Ok(values)
 }
 
-/// How many microbatches a step of so many responses had.
-fn parts(method: &Method, learned: usize, microbatches: usize) -> f64 {
-    let size = learned.div_ceil(microbatches);
-    // DPO's pairs stay together.
-    let size = if let Objective::Dpo(_) = method.objective { size.next_multiple_of(2) } else { size };
-    learned.div_ceil(size.max(1)) as f64
+/// The most groups of steps: the memory of so many gradients is held.
+const GROUPS: u64 = 20;
+
+/// Gradients of independent batches, summed in groups that the jackknife leaves out.
+struct Sums {
+    groups: Vec<Group>,
+    /// ‖g‖ of every batch.
+    norms: Vec<f64>,
 }
 
-/// What one step tells: ‖g‖², and an unbiased estimate of tr Cov(g).
-#[derive(Debug, Clone, Copy)]
-struct Step {
-    square: f64,
-    variance: f64,
+#[derive(Clone, Default)]
+struct Group {
+    count: usize,
+    sum: Vec<f32>,
+    /// Σ ‖g‖².
+    squares: f64,
+}
+
+impl Group {
+    /// Returns ‖g‖².
+    fn add(&mut self, gradient: &[f32]) -> f64 {
+        self.sum.resize(gradient.len(), 0.0);
+        self.sum.iter_mut().zip(gradient).for_each(|(sum, x)| *sum += x);
+        self.count += 1;
+        let square = inner(gradient, gradient);
+        self.squares += square;
+        square
+    }
+}
+
+fn inner(a: &[f32], b: &[f32]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -211,10 +231,11 @@ struct Noise {
 }
 
 impl Noise {
-    fn of(steps: &[Step]) -> Self {
-        let variance = mean(&steps.iter().map(|step| step.variance).collect::<Vec<_>>());
-        let square = mean(&steps.iter().map(|step| step.square).collect::<Vec<_>>());
-        Self { signal: square - variance, variance }
+    /// From n gradients: ‖Σ g‖², and Σ ‖g‖².
+    fn of(count: usize, squared_sum: f64, squares: f64) -> Option<Self> {
+        let n = count as f64;
+        let signal = (squared_sum - squares) / (n * (n - 1.0));
+        (count > 1).then(|| Self { signal, variance: squares / n - signal })
     }
 
     fn ratio(self) -> Option<f64> {
@@ -222,18 +243,28 @@ impl Noise {
     }
 }
 
+impl Sums {
+    /// Of all groups but one.
+    fn noise(&self, without: Option<usize>) -> Option<Noise> {
+        let kept = || self.groups.iter().enumerate().filter(|(at, _)| Some(*at) != without).map(|(_, group)| group);
+        let mut sum: Vec<f32> = Vec::new();
+        for group in kept().filter(|group| group.count > 0) {
+            sum.resize(group.sum.len(), 0.0);
+            sum.iter_mut().zip(&group.sum).for_each(|(sum, x)| *sum += x);
+        }
+        Noise::of(kept().map(|g| g.count).sum(), inner(&sum, &sum), kept().map(|g| g.squares).sum())
+    }
+}
+
 /// The jackknife's interval of the ratio, from pseudo-values of its logarithm, centred at the estimate (Tukey 1958; Efron,
-/// Tibshirani 1993, An Introduction to the Bootstrap, chapter 11). None where a ratio without one of the steps is not known.
-fn interval(steps: &[Step]) -> Result<Option<(f64, f64)>> {
-    let positive = |noise: Noise| noise.ratio().filter(|ratio| *ratio > 0.0).map(f64::ln);
-    let Some(whole) = (steps.len() > 2).then(|| positive(Noise::of(steps))).flatten() else { return Ok(None) };
-    let n = steps.len() as f64;
-    let without = |left_out: usize| {
-        let kept: Vec<Step> =
-            steps.iter().enumerate().filter(|(at, _)| *at != left_out).map(|(_, step)| *step).collect();
-        Some(n * whole - (n - 1.0) * positive(Noise::of(&kept))?)
-    };
-    let Some(pseudo) = (0..steps.len()).map(without).collect::<Option<Vec<f64>>>() else { return Ok(None) };
+/// Tibshirani 1993, An Introduction to the Bootstrap, chapter 11). None where a ratio without one of the groups is not known.
+fn interval(sums: &Sums) -> Result<Option<(f64, f64)>> {
+    let log_ratio = |without| sums.noise(without)?.ratio().filter(|ratio| *ratio > 0.0).map(f64::ln);
+    let groups: Vec<usize> = (0..sums.groups.len()).filter(|at| sums.groups[*at].count > 0).collect();
+    let Some(whole) = (groups.len() > 2).then(|| log_ratio(None)).flatten() else { return Ok(None) };
+    let n = groups.len() as f64;
+    let pseudo = |at: usize| Some(n * whole - (n - 1.0) * log_ratio(Some(at))?);
+    let Some(pseudo) = groups.into_iter().map(pseudo).collect::<Option<Vec<f64>>>() else { return Ok(None) };
     let found = t_interval(&pseudo, CONFIDENCE)?;
     let half = 0.5 * (found.high - found.low);
     Ok(Some(((whole - half).exp(), (whole + half).exp())))
@@ -246,37 +277,29 @@ mod tests {
     use super::*;
     use crate::seed::{Purpose, rng};
 
-    /// Steps of eight microbatches whose gradients are μ plus normal noise with a different deviation in every direction.
-    fn gaussian(steps: u64, seed: u64) -> (Vec<Step>, f64) {
-        const M: usize = 8;
+    /// Gradients that are μ plus normal noise with a different deviation in every direction, and their noise.
+    fn gaussian(steps: usize, seed: u64) -> (Sums, f64) {
         let centre: Vec<f64> = (0..30).map(|i| 0.1 * f64::from(i % 4)).collect();
-        let spread: Vec<f64> = (0..30).map(|i| 0.2 + 0.05 * f64::from(i % 7)).collect();
+        let spread: Vec<f64> = (0..30).map(|i| 0.1 + 0.02 * f64::from(i % 7)).collect();
         let square = |x: &[f64]| x.iter().map(|x| x * x).sum::<f64>();
-        let step = |number| {
-            let mut rng = rng(seed, Purpose::Exact, number, 0);
-            let mut draw = || -> Vec<f64> {
-                let noise = spread
-                    .iter()
-                    .map(|sd| sd * <StandardNormal as Distribution<f64>>::sample(&StandardNormal, &mut rng));
-                centre.iter().zip(noise).map(|(c, e)| c + e).collect()
-            };
-            let parts: Vec<Vec<f64>> = (0..M).map(|_| draw()).collect();
-            let mean: Vec<f64> = (0..30).map(|i| parts.iter().map(|g| g[i]).sum::<f64>() / M as f64).collect();
-            let away = parts.iter().map(|g| square(&g.iter().zip(&mean).map(|(g, m)| g - m).collect::<Vec<_>>()));
-            let variance = away.sum::<f64>() / (M - 1) as f64;
-            Step { square: square(&mean), variance: variance / M as f64 }
-        };
-        ((0..steps).map(step).collect(), square(&spread) / M as f64 / square(&centre))
+        let mut rng = rng(seed, Purpose::Exact, 0, 0);
+        let mut sums = Sums { groups: vec![Group::default(); steps.min(20)], norms: Vec::new() };
+        for step in 0..steps {
+            let noise: Vec<f64> = (0..30).map(|_| StandardNormal.sample(&mut rng)).collect();
+            let g: Vec<f32> = (0..30).map(|i| (centre[i] + spread[i] * noise[i]) as f32).collect();
+            sums.groups[step % 20].add(&g);
+        }
+        (sums, square(&spread) / square(&centre))
     }
 
     #[test]
     fn the_noise_of_gaussian_gradients_is_found_and_covered() {
-        let (steps, truth) = gaussian(4_000, 1);
-        let found = Noise::of(&steps).ratio().unwrap();
+        let (sums, truth) = gaussian(20_000, 1);
+        let found = sums.noise(None).unwrap().ratio().unwrap();
         assert!((found / truth - 1.0).abs() < 0.02, "{found} instead of {truth}");
-        // Intervals of 24 steps each: 95% of 400 is 380, with a deviation of 4.4.
+        // Intervals of 60 steps each: 95% of 400 is 380, with a deviation of 4.4.
         let covers = |seed: &u64| {
-            let (low, high) = interval(&gaussian(24, *seed).0).unwrap().unwrap();
+            let (low, high) = interval(&gaussian(60, *seed).0).unwrap().unwrap();
             low <= truth && truth <= high
         };
         let covered = (0..400).filter(covers).count();
@@ -285,20 +308,19 @@ mod tests {
 
     #[test]
     fn a_signal_that_is_not_found_gives_no_noise() {
-        let steps = [Step { square: 1.0, variance: 2.0 }; 5];
-        assert!(Noise::of(&steps).ratio().is_none() && interval(&steps).unwrap().is_none());
-        // Found with all steps, but not without the first.
-        let mut steps = steps.to_vec();
-        steps[0].square = 20.0;
-        assert!(Noise::of(&steps).ratio().is_some() && interval(&steps).unwrap().is_none());
-        assert!(interval(&steps[..2]).unwrap().is_none());
-    }
-
-    #[test]
-    fn microbatches_are_counted_as_they_are_made() {
-        use crate::method::{DPO, QSTAR};
-        assert_eq!((parts(&QSTAR, 64, 8), parts(&QSTAR, 10, 8), parts(&QSTAR, 5, 8)), (8.0, 5.0, 5.0));
-        // Pairs of two responses: parts of four.
-        assert_eq!(parts(&DPO, 24, 8), 6.0);
+        let sums = |gradients: &[f32]| {
+            let mut sums = Sums { groups: vec![Group::default(); gradients.len()], norms: Vec::new() };
+            for (g, group) in gradients.iter().zip(&mut sums.groups) {
+                group.add(&[*g]);
+            }
+            sums
+        };
+        let none = sums(&[1.0, -1.0, 1.0, -1.0]);
+        assert!(none.noise(None).unwrap().ratio().is_none() && interval(&none).unwrap().is_none());
+        // Found with all, but not without the first.
+        let one = sums(&[9.0, 1.0, -1.0, 0.0, 0.5]);
+        assert!(one.noise(None).unwrap().ratio().is_some() && one.noise(Some(0)).unwrap().ratio().is_none());
+        assert!(interval(&one).unwrap().is_none());
+        assert!(interval(&sums(&[1.0, 2.0])).unwrap().is_none() && sums(&[1.0]).noise(None).is_none());
     }
 }
