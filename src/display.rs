@@ -12,7 +12,7 @@ use std::io::Write as _;
 /// Rows of a frame that a cell shows: half of them from the start, half from the end.
 const ROWS: usize = 40;
 /// Characters of a text that a cell of a table shows.
-const TEXT: usize = 400;
+const TEXT: usize = 800;
 /// Significant digits of a column's largest number.
 const DIGITS: i32 = 4;
 

@@ -82,12 +82,12 @@ enum Command {
 
     /// Write one HTML page with the tables, figures and verdict of the runs on the disk
     ///
-    /// Nothing is trained for it.
+    /// No run is trained for it; experts and targets that are not there yet are made.
     Report(command::report::ReportArgs),
 
     /// Train a small policy and its tokenizer from scratch on the texts of a task
     ///
-    /// Writes a folder in the hub's layout, which a preset's section [text] can name. Half a second a step on two cores with
+    /// Writes a folder in the hub's layout, which a preset's section [models] can name. Half a second a step on two cores with
     /// the sizes that are given below.
     MakePolicy(command::make_policy::MakePolicy),
 

@@ -121,8 +121,8 @@ impl Experiment {
 /// Of q, beside 1.
 const TEMPERATURES: [f64; 2] = [0.7, 1.3];
 
-/// The rules for α from the target's side to the policy's, then those that look at both distributions; last a solver that
-/// stops early.
+/// The rules for α from the target's side to the policy's, then those that look at both distributions, and a solver that
+/// stops early; last the two that win rate and efficiency are held against.
 fn rules() -> Vec<Method> {
     let drawn = |name: &'static str, rule| Method {
         name: name.into(),
@@ -140,6 +140,8 @@ fn rules() -> Vec<Method> {
         ESS_BALANCE,
         SNR_MAX,
         drawn("qstar_5_rounds", Rule::KlSymmetry(Solver::Bisection(5))),
+        ON_POLICY,
+        SFT,
     ]
 }
 
@@ -187,10 +189,10 @@ fn speculation(preset: &Preset, mut world: World) -> Result<Part> {
     })
 }
 
-/// As many responses learn as elsewhere, out of twice as many.
+/// `qstar` of whole responses: as many learn as elsewhere, out of twice as many.
 fn best_of_n(responses: usize) -> Method {
     let best = BestOfN { n: 2 * responses, beta: 0.1, rule: Rule::Q_STAR };
-    Method { name: "qstar_best_of_n".into(), source: Source::Picked(best), ..QSTAR }
+    Method { source: Source::Picked(best), ..QSTAR }
 }
 
 impl fmt::Display for Experiment {

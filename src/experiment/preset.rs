@@ -70,6 +70,11 @@ pub enum Policy {
 pub const VARIABLE: &str = "QSTAR_PRESET";
 
 impl Preset {
+    /// The reward to be reached as the study's tables take it: none where [`World::level`](super::World::level) finds none.
+    pub fn levels(&self, level: Option<f64>) -> Vec<(&str, f64)> {
+        level.map(|level| (self.task.as_str(), level)).into_iter().collect()
+    }
+
     /// Reads `presets/NAME.toml` in the folder `data`.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
-use polars::prelude::DataFrame;
+use polars::prelude::{DataFrame, DataType};
 use rand::Rng;
 use rand_distr::StandardNormal;
 
@@ -133,6 +133,53 @@ pub fn speedups(pairs: &[SpeculativePair], gammas: &[usize], candidates: &[usize
         }
     }
     SpeculationRow::frame(&rows)
+}
+
+record! {
+    /// How near the measured speed-ups of one pair are to those that were predicted.
+    pub struct WithinRow {
+        pub pair: String,
+        /// Ways to speculate, and how many of them lie within the share.
+        pub ways: i64,
+        pub within: i64,
+        /// The largest |measured / predicted − 1|.
+        pub worst: f64,
+        /// The largest measured speed-up, its γ and its number of candidates.
+        pub best: f64,
+        pub gamma: i64,
+        pub candidates: i64,
+    }
+}
+
+/// A row ([`WithinRow`]) a pair of the frame of [`speedups`]: which of its ways are within `share` of what was predicted.
+///
+/// # Errors
+/// Another frame.
+pub fn within(speedups: &DataFrame, share: f64) -> Result<DataFrame> {
+    let numbers = |name: &str| -> Result<Vec<f64>> {
+        Ok(speedups.column(name)?.cast(&DataType::Float64)?.f64()?.iter().flatten().collect())
+    };
+    let (errors, measured) = (numbers("error")?, numbers("speedup")?);
+    let (gammas, candidates) = (numbers("gamma")?, numbers("candidates")?);
+    let pairs: Vec<&str> = speedups.column("pair")?.str()?.iter().flatten().collect();
+    let mut rows: Vec<WithinRow> = Vec::new();
+    for (at, pair) in pairs.into_iter().enumerate() {
+        let known = rows.iter().position(|row| row.pair == pair);
+        let place = known.unwrap_or_else(|| {
+            let zero =
+                WithinRow { pair: pair.to_owned(), ways: 0, within: 0, worst: 0.0, best: 0.0, gamma: 0, candidates: 0 };
+            rows.push(zero);
+            rows.len() - 1
+        });
+        let row = &mut rows[place];
+        row.ways += 1;
+        row.within += i64::from(errors[at].abs() <= share);
+        row.worst = row.worst.max(errors[at].abs());
+        if measured[at] > row.best {
+            (row.best, row.gamma, row.candidates) = (measured[at], gammas[at] as i64, candidates[at] as i64);
+        }
+    }
+    WithinRow::frame(&rows)
 }
 
 /// One turn of both samplers.
@@ -319,6 +366,19 @@ pub fn fallbacks(vocabulary: usize, spreads: &[f64], pairs: u64) -> Result<DataF
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rows_within_a_share_are_counted_by_pair() {
+        let speedups = polars::df!(
+            "pair" => ["a", "b", "a"], "gamma" => [3i64, 5, 10], "candidates" => [1i64, 1, 3],
+            "speedup" => [1.2, 0.9, 1.5], "error" => [0.1, -0.2, -0.15],
+        );
+        let expected = polars::df!(
+            "pair" => ["a", "b"], "ways" => [2i64, 1], "within" => [2i64, 0], "worst" => [0.15, 0.2], "best" => [1.5, 0.9],
+            "gamma" => [10i64, 5], "candidates" => [3i64, 1],
+        );
+        assert_eq!(within(&speedups.unwrap(), 0.15).unwrap(), expected.unwrap());
+    }
 
     #[test]
     fn a_deeper_model_at_scale_0_is_the_model() {

@@ -8,7 +8,8 @@ use crate::plot::{self, Figure};
 use crate::record::frames;
 use crate::report::{Page, environment};
 
-/// A page of what is done of a preset's experiments. Nothing is trained for it: what is not done is named.
+/// A page of what is done of a preset's experiments. No run is trained for it: what is not done is named.
+/// Experts and targets that its plans need are made where they are not there.
 ///
 /// # Errors
 /// No finished run of the main comparison; a run's file that cannot be read.
@@ -22,7 +23,7 @@ pub fn study_page(preset: &Preset, folders: &Folders) -> Result<Page> {
         preset.name
     );
     let level = main.parts[0].world.level(0.5, 200).ok();
-    let levels: Vec<(&str, f64)> = level.iter().map(|level| (preset.task.as_str(), *level)).collect();
+    let levels = preset.levels(level);
     let mut page = Page::new(&format!("From which distribution should responses be drawn? Preset {}", preset.name))
         .text(
             "Made from the runs on the disk. All of it holds for this task, these models and this scale, and for \

@@ -170,9 +170,7 @@ pub fn text_data(root: &Path, name: &str, sources: &TextSources) -> Result<TextD
         "questions" => questions::read(&source(&sources.questions, nq_open::REPOSITORY)?),
         "translation" => {
             let files = sources.translation.as_ref();
-            files
-                .context("translation is read from plain files: name them in the preset, [text.data.translation]")?
-                .read()
+            files.context("translation is read from plain files: name them in the preset, [data.translation]")?.read()
         }
         "code" => {
             let sources = CodeSources {

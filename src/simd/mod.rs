@@ -30,7 +30,7 @@ pub fn dispatch<R>(kernel: impl FnOnce() -> R) -> R {
 }
 
 /// The number of partial sums in a reduction: one AVX-512 register of f32.
-/// A fixed number, so that sums have the same bits on every machine width.
+/// A fixed number, so that sums are in the same parts on every machine width.
 pub const LANES: usize = 16;
 
 /// A floating-point type that kernels work in: `f32` to train, `f64` to check.

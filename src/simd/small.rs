@@ -40,16 +40,22 @@ impl pulp::WithSimd for SmallProduct<'_, f32> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { a, a_row, a_step, b, b_step, rows, inner, cols, out, out_step, add } = self;
-        if rows * cols == 0 {
+        if rows == 0 || cols == 0 {
             return;
         }
-        let last = |n: usize, step: usize| (n.max(1) - 1) * step;
+        let last = |n: usize, step: usize| (n - 1).saturating_mul(step);
+        assert!(last(rows, out_step).saturating_add(cols) <= out.len(), "the product lies inside its memory");
+        if inner == 0 {
+            if !add {
+                out.chunks_mut(out_step.max(cols)).take(rows).for_each(|row| row[..cols].fill(0.0));
+            }
+            return;
+        }
         assert!(
-            inner == 0 || last(rows, a_row) + last(inner, a_step) < a.len(),
+            last(rows, a_row).saturating_add(last(inner, a_step)) < a.len(),
             "the left matrix lies inside its memory"
         );
-        assert!(inner == 0 || last(inner, b_step) + cols <= b.len(), "the right matrix lies inside its memory");
-        assert!(last(rows, out_step) + cols <= out.len(), "the product lies inside its memory");
+        assert!(last(inner, b_step).saturating_add(cols) <= b.len(), "the right matrix lies inside its memory");
         let lanes = S::F32_LANES;
         // One that its masks alone make: loads through the table that pulp keeps cost a jump each.
         let mask = pulp::MemMask::new(simd.mask_between_m32s(0, (cols % lanes) as u32).mask());

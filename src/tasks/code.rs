@@ -97,7 +97,7 @@ struct All {
 impl All {
     fn add<T>(&mut self, records: Records<T>, is_train: bool, kind: impl Fn(T) -> Problem) {
         self.notes.extend(records.left_out());
-        let (file, mut untested) = (records.file.display().to_string(), 0);
+        let (file, mut untested) = (records.name(), 0);
         for record in records.values() {
             let problem = kind(record);
             if let Problem::Apps(apps::Problem { check: None, .. }) = problem {

@@ -74,7 +74,7 @@ impl Dialogues {
 }
 
 fn examples(pairs: Records<Pair>, part: Part, notes: &mut Vec<String>) -> Vec<Example> {
-    let file = pairs.file.display().to_string();
+    let file = pairs.name();
     let (mut examples, mut equal, mut unusable) = (Vec::new(), Vec::new(), Vec::new());
     for pair in pairs.records {
         let Some(answers) = pair.value.answers() else {

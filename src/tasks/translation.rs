@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use serde::Deserialize;
 
-use super::data::wmt;
+use super::data::{name_of, wmt};
 use super::text::{Example, Keep, Pools, PromptText, TextData, documents};
 use crate::metrics::Chrf;
 
@@ -53,7 +53,7 @@ impl Translations {
         let test = examples(&self.test)?;
         let (train, test) = match train {
             Some(train) => (train, test),
-            None => Pools::divide(&self.test.source.display().to_string(), test, &mut notes),
+            None => Pools::divide(&name_of(&self.test.source), test, &mut notes),
         };
         Ok(TextData {
             name: "translation",

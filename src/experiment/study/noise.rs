@@ -45,7 +45,7 @@ record! {
 }
 
 /// The first seed: far from those of any run, so that θ has not learned from these prompts.
-const FIRST_SEED: u64 = 10_000;
+const FIRST_SEED: u64 = 20_000;
 
 /// A row a θ, method and seed: the gradients of `steps` batches, each with prompts and draws of its own, from every one of
 /// `thetas` (a name and a policy: π_init, or what [`Run::trained`](crate::train::Run::trained) gives). The divergence is from

@@ -62,14 +62,27 @@ impl BatchCosts {
         }
         let mut counts: BTreeMap<usize, usize> = BTreeMap::new();
         lengths.iter().for_each(|&length| *counts.entry(length).or_insert(0) += 1);
-        let going: Vec<(f64, Vec<f64>)> =
-            counts.iter().map(|(&length, &count)| (count as f64, still_going(length, acceptance, gamma))).collect();
-        let rounds = going.iter().map(|(_, going)| going.len()).max().unwrap_or(0);
+        let rows: Vec<(f64, Vec<Vec<f64>>)> =
+            counts.iter().map(|(&length, &count)| (count as f64, drafted(length, acceptance, gamma))).collect();
+        let rounds = rows.iter().map(|(_, rounds)| rounds.len()).max().unwrap_or(0);
         let at = |round: usize| {
-            let shares = || going.iter().map(|(count, going)| (count, going.get(round).copied().unwrap_or(0.0)));
-            let rows: f64 = shares().map(|(count, share)| count * share).sum();
-            let any = 1.0 - shares().map(|(count, share)| (1.0 - share).powf(*count)).product::<f64>();
-            if any > 0.0 { any * self.at(rows / any).round(gamma) } else { 0.0 }
+            let shares = || rows.iter().filter_map(|(count, rounds)| Some((count, rounds.get(round)?)));
+            let going: f64 = shares().map(|(count, shares)| count * shares.iter().sum::<f64>()).sum();
+            // The probability that no row drafts `from` tokens or more.
+            let below = |from: usize| -> f64 {
+                shares()
+                    .map(|(count, shares)| (1.0 - shares[from..].iter().sum::<f64>()).max(0.0).powf(*count))
+                    .product()
+            };
+            let any = 1.0 - below(0);
+            if any <= 0.0 {
+                return 0.0;
+            }
+            let costs = self.at(going / any);
+            let cost = |drafted| if round == 0 { costs.first_round(drafted) } else { costs.round(drafted) };
+            // All wait for the row that drafts most.
+            let most = |drafted: usize| (if drafted == gamma { 1.0 } else { below(drafted + 1) }) - below(drafted);
+            (0..=gamma).map(|drafted| most(drafted) * cost(drafted)).sum()
         };
         self.prompts_speculative + (0..rounds).map(at).sum::<f64>()
     }
@@ -80,30 +93,30 @@ impl BatchCosts {
     }
 }
 
-/// The probability that a response of `length` tokens still goes on before round 0, 1, ...
-fn still_going(length: usize, acceptance: Acceptance, gamma: usize) -> Vec<f64> {
+/// For round 0, 1, ... of a response of `length` tokens: the probabilities that it still goes on and 0, 1, ..., γ tokens are
+/// drafted for it.
+fn drafted(length: usize, acceptance: Acceptance, gamma: usize) -> Vec<Vec<f64>> {
     // By the tokens that are left.
     let mut left = vec![0.0; length + 1];
     left[length] = 1.0;
-    let mut going = Vec::new();
-    loop {
-        let now = 1.0 - left[0];
-        if now < 1e-12 {
-            return going;
-        }
-        going.push(now);
+    let mut rounds = Vec::new();
+    while 1.0 - left[0] >= 1e-12 {
+        let mut now = vec![0.0; gamma + 1];
         let mut next = vec![0.0; length + 1];
         next[0] = left[0];
         for (tokens, &share) in left.iter().enumerate().skip(1).filter(|(_, share)| **share > 0.0) {
             // The last token is never a drafted one.
             let drafted = gamma.min(tokens - 1);
+            now[drafted] += share;
             for accepted in 0..=drafted {
                 let more = if accepted == drafted { 0.0 } else { acceptance.at_least(accepted + 1) };
                 next[tokens - accepted - 1] += share * (acceptance.at_least(accepted) - more);
             }
         }
+        rounds.push(now);
         left = next;
     }
+    rounds
 }
 
 #[cfg(test)]
@@ -126,20 +139,40 @@ mod tests {
         assert!((COSTS.standard_seconds(&[2, 4]) - (0.5 + 3.0 + 2.5 + 2.5)).abs() < 1e-12);
     }
 
+    /// How likely it is to go on before every round.
+    fn going(length: usize, acceptance: Acceptance, gamma: usize) -> Vec<f64> {
+        drafted(length, acceptance, gamma).iter().map(|shares| shares.iter().sum()).collect()
+    }
+
     #[test]
     fn a_sure_draft_takes_whole_rounds() {
-        // 12 tokens in rounds of 4.
-        assert_eq!(still_going(12, Acceptance::equal(1.0), 3), [1.0; 3]);
+        // 12 tokens in rounds of 4. The prompts' logits save one pass of the first.
+        assert_eq!(going(12, Acceptance::equal(1.0), 3), [1.0; 3]);
         let round = 4.0 * 0.5 + 1.0;
         let seconds = COSTS.speculative_seconds(&[12; 5], Acceptance::equal(1.0), 3);
-        assert!((seconds - (0.75 + 3.0 * round)).abs() < 1e-9);
-        assert_eq!(still_going(5, Acceptance::equal(0.0), 3), [1.0; 5]);
+        assert!((seconds - (0.75 + 3.0 * round - 0.5)).abs() < 1e-9);
+        assert_eq!(going(5, Acceptance::equal(0.0), 3), [1.0; 5]);
+    }
+
+    #[test]
+    fn nothing_is_drafted_for_which_there_is_no_room() {
+        // A round of 10 and the token behind it, then one more token without any draft.
+        let costs = BatchCosts { token: PerRow { fixed: 0.25, row: 0.0 }, ..COSTS };
+        let seconds = costs.speculative_seconds(&[12], Acceptance::equal(1.0), 10);
+        assert!((seconds - (0.75 + (10.0 * 0.5 + 1.0 + 10.0 * 0.25) + 2.5)).abs() < 1e-9, "{seconds}");
+        // With nothing accepted what is drafted goes with the room: 3, 2, 1 and 0 tokens.
+        let shares = drafted(4, Acceptance::equal(0.0), 10);
+        let most: Vec<usize> = shares.iter().map(|shares| shares.iter().position(|x| *x == 1.0).unwrap()).collect();
+        assert_eq!(most, [3, 2, 1, 0]);
+        let seconds = costs.speculative_seconds(&[4], Acceptance::equal(0.0), 10);
+        let rounds = (3.0 * 0.5 + 1.0 + 3.0 * 0.25) + (3.0 * 0.5 + 1.0 + 3.0 * 0.25) + (2.0 * 0.5 + 1.0 + 2.0 * 0.25);
+        assert!((seconds - (0.75 + rounds + 2.5)).abs() < 1e-9, "{seconds}");
     }
 
     #[test]
     fn rounds_of_a_long_response_are_those_of_the_formula() {
         let acceptance = Acceptance { first: 0.8, later: 0.6 };
-        let rounds: f64 = still_going(4_000, acceptance, 4).iter().sum();
+        let rounds: f64 = going(4_000, acceptance, 4).iter().sum();
         assert!((rounds * acceptance.expected_tokens(4) / 4_000.0 - 1.0).abs() < 1e-3, "{rounds}");
     }
 

@@ -62,6 +62,14 @@ impl Costs {
         }
     }
 
+    /// The first round, in which what the prompts' last tokens give is known already.
+    pub fn first_round(&self, gamma: usize) -> f64 {
+        match gamma {
+            0 => 0.0,
+            _ => self.round(gamma) - self.further as f64 * self.draft - self.token,
+        }
+    }
+
     /// Standard cost a token over the cost of a token with speculation.
     ///
     /// ```
@@ -102,9 +110,10 @@ impl Costs {
 
     /// γ up to `most` chosen by these costs.
     pub fn adaptive(&self, most: usize) -> Gamma {
-        // In units of a reading, and never nothing or less where a measurement is as small as its error.
-        let unit = |cost: f64| (cost / self.verify.max(f64::MIN_POSITIVE)).clamp(0.0, 1e3);
-        Gamma::Adaptive { most, draft_cost: unit(self.draft).max(1e-6), token_cost: unit(self.token) }
+        // In units of a reading of one token, and never nothing or less where a measurement is as small as its error.
+        let unit = |cost: f64| cost / (self.verify + self.token).max(f64::MIN_POSITIVE);
+        let draft_cost = unit(self.draft).clamp(1e-6, 1e3);
+        Gamma::Adaptive { most, draft_cost, token_cost: unit(self.token).clamp(0.0, 1.0) }
     }
 }
 
@@ -130,6 +139,19 @@ mod tests {
         assert_eq!(costs.best_gamma(Acceptance::equal(even - 0.01), 10), 0);
         assert!(costs.best_gamma(Acceptance::equal(even + 0.01), 10) > 0);
         assert_eq!(Costs { verify: 50.0, ..costs }.break_even(10), None);
+    }
+
+    #[test]
+    fn the_adaptive_choice_is_that_of_the_costs() {
+        // The standard sampler reads as the verifying models do, and the policy as the draft.
+        for (draft, verify, token) in [(0.2, 0.5, 0.5), (0.1, 1.0, 0.02), (0.9, 1.0, 0.1), (0.05, 0.2, 0.9)] {
+            let costs = Costs { standard: draft + verify + token, draft, further: 1, verify, token };
+            let adaptive = costs.adaptive(10);
+            // 300 of 400 were accepted, as what comes before all tests assumes.
+            let chosen = adaptive.next(400, 300, 1, 10);
+            assert_eq!(chosen, costs.best_gamma(Acceptance::equal(0.75), 10), "{costs:?}");
+            assert_eq!(adaptive.next(400, 300, 1, 0), 0);
+        }
     }
 
     #[test]

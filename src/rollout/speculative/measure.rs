@@ -60,11 +60,13 @@ pub fn measure_costs(
                 if rows == most {
                     now.prompts_speculative.push(speculated.counts.seconds_prompts);
                 }
-                // The first round has the prompts' logits, the last ones draft less and have fewer rows.
-                for round in speculated.rounds.iter().skip(1).filter(|round| round.gamma == gamma) {
+                // The last rounds have no room for as many. The first one has the prompts' logits and reads a token less.
+                let whole = speculated.rounds.iter().enumerate().filter(|(_, round)| round.least == gamma);
+                for (number, round) in whole {
                     let pass = round.seconds_draft / round.draft_passes.max(1) as f64;
                     now.draft.entry(round.rows).or_default().push(pass);
-                    now.verify.entry((round.rows, gamma + 1)).or_default().push(round.seconds_verify);
+                    let read = gamma + usize::from(number > 0);
+                    now.verify.entry((round.rows, read)).or_default().push(round.seconds_verify);
                 }
                 let further = matches!(draft, Draft::Policy) && sampler.proposal != Proposal::Target;
                 now.further = usize::from(further);

@@ -64,8 +64,8 @@ pub enum Gamma {
     Fixed(usize),
     /// Chosen anew for every response and round: the number, from 0 up to `most`, that the [`formula`] likes best for the
     /// response's own share of accepted tokens; 0 is the standard sampler, with which the response then goes on. Costs are
-    /// in units of one reading of the expensive models: that of one drafted token, and what every token more adds to a
-    /// reading. They are given, not measured while drawing, so that the same seed gives the same draws; see
+    /// in units of one reading of one token by the expensive models: that of one drafted token, and the share of such a
+    /// reading that every token more adds to it, from 0 to 1. They are given, not measured while drawing, so that the same seed gives the same draws; see
     /// [`Costs::adaptive`].
     Adaptive {
         most: usize,
@@ -90,7 +90,7 @@ impl Speculation {
         ensure!((1e-6..=1e6).contains(&temperature), "the draft's temperature must lie in [1e-6, 1e6]: {temperature}");
         if let Gamma::Adaptive { draft_cost, token_cost, .. } = self.gamma {
             ensure!(draft_cost.is_finite() && draft_cost > 0.0, "a draft's cost is a positive number: {draft_cost}");
-            ensure!((0.0..1e6).contains(&token_cost), "what a token more costs is a number from 0 up: {token_cost}");
+            ensure!((0.0..=1.0).contains(&token_cost), "what a token more costs is a share from 0 to 1: {token_cost}");
         }
         Ok(())
     }
@@ -100,18 +100,17 @@ impl Gamma {
     /// How many tokens are drafted next for a response at whose places `accepted` of `tested` drafted tokens were accepted,
     /// and which has room for `room` of them. `further` is that of [`Costs`].
     pub fn next(self, tested: usize, accepted: usize, further: usize, room: usize) -> usize {
-        let gamma = match self {
-            Gamma::Fixed(gamma) => gamma,
+        match self {
+            Gamma::Fixed(gamma) => gamma.min(room),
             Gamma::Adaptive { most, draft_cost, token_cost } => {
                 // As if it had been tested four times before, and accepted three: who does not draft learns nothing, so
                 // hope comes first.
                 let acceptance = Acceptance::equal((accepted as f64 + 3.0) / (tested as f64 + 4.0));
                 let standard = further as f64 * draft_cost + 1.0;
-                Costs { standard, draft: draft_cost, further, verify: 1.0, token: token_cost }
-                    .best_gamma(acceptance, most)
+                Costs { standard, draft: draft_cost, further, verify: 1.0 - token_cost, token: token_cost }
+                    .best_gamma(acceptance, most.min(room))
             }
-        };
-        gamma.min(room)
+        }
     }
 
     fn most(self) -> usize {
@@ -196,8 +195,9 @@ impl Counts {
 pub struct Round {
     /// Responses that were still going.
     pub rows: usize,
-    /// The most tokens that were drafted for one of them.
+    /// The most tokens that were drafted for one of them, and the least.
     pub gamma: usize,
+    pub least: usize,
     pub draft_passes: u64,
     pub seconds_draft: f64,
     pub seconds_verify: f64,

@@ -192,9 +192,10 @@ impl Rounds<'_, '_> {
         let seconds_verify = start.elapsed().as_secs_f64();
         self.counts.seconds_draft += seconds_draft;
         self.counts.seconds_verify += seconds_verify;
-        let gamma = drafted.iter().flat_map(|drafted| &drafted.chains).map(Vec::len).max().unwrap_or(0);
+        let gammas = || drafted.iter().flat_map(|drafted| &drafted.chains).map(Vec::len);
+        let (gamma, least) = (gammas().max().unwrap_or(0), gammas().min().unwrap_or(0));
         let draft_passes = self.counts.draft_passes - passes_before;
-        self.rounds.push(Round { rows, gamma, draft_passes, seconds_draft, seconds_verify });
+        self.rounds.push(Round { rows, gamma, least, draft_passes, seconds_draft, seconds_verify });
         Ok(next)
     }
 

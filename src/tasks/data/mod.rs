@@ -11,4 +11,4 @@ mod records;
 pub mod tldr;
 pub mod wmt;
 
-pub use records::{Malformed, Record, Records, read_json_lines, read_parquet};
+pub use records::{Malformed, Record, Records, name_of, read_json_lines, read_parquet};

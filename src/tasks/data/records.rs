@@ -35,6 +35,11 @@ pub struct Malformed {
 }
 
 impl<T> Records<T> {
+    /// The file, for notes that other people read: of the hub's cache by repository and name, else by its path.
+    pub fn name(&self) -> String {
+        name_of(&self.file)
+    }
+
     /// What was left out, in words; `None` if nothing was.
     pub fn left_out(&self) -> Option<String> {
         const NAMED: usize = 5;
@@ -45,7 +50,7 @@ impl<T> Records<T> {
             let (bad, all) = (self.malformed.len(), self.malformed.len() + self.records.len());
             format!(
                 "{}: {bad} of {all} records are malformed and left out: number {}{more}",
-                self.file.display(),
+                self.name(),
                 first.join(", ")
             )
         })
@@ -82,6 +87,17 @@ impl<T> Records<T> {
             }
         }
         Ok(self)
+    }
+}
+
+/// As [`Records::name`].
+pub fn name_of(file: &Path) -> String {
+    let parts: Vec<_> = file.components().map(|part| part.as_os_str().to_string_lossy()).collect();
+    let repository = |at: usize| parts[..at].last()?.strip_prefix("datasets--");
+    let in_cache = parts.iter().rposition(|part| part == "snapshots");
+    match in_cache.and_then(|at| Some((repository(at)?, parts.get(at + 2..)?))) {
+        Some((repository, file)) => format!("{}: {}", repository.replacen("--", "/", 1), file.join("/")),
+        None => file.display().to_string(),
     }
 }
 
@@ -187,6 +203,15 @@ mod tests {
         let path = folder.path().join(name);
         std::fs::write(&path, bytes).unwrap();
         (folder, path)
+    }
+
+    #[test]
+    fn a_file_of_the_cache_is_named_by_its_repository() {
+        let file = "/somewhere/hub/datasets--Anthropic--hh-rlhf/snapshots/0123abcd/harmless-base/test.jsonl.gz";
+        assert_eq!(name_of(Path::new(file)), "Anthropic/hh-rlhf: harmless-base/test.jsonl.gz");
+        for other in ["data/mine/test.jsonl", "/snapshots/test.jsonl", "snapshots"] {
+            assert_eq!(name_of(Path::new(other)), other);
+        }
     }
 
     #[test]
