@@ -113,7 +113,7 @@ impl World {
             );
             Ok(model)
         };
-        let initial = load(&policy)?;
+        let initial = models.place(load(&policy)?)?;
         let expert = match &models.expert {
             TextExpert::Model(model) => {
                 let source = found(root, model, Source::parse)?;
@@ -124,15 +124,11 @@ impl World {
                 );
                 load(&source)?
             }
-            TextExpert::Trained(training) => trained_expert(data, &task, &initial, training, models.recompute)?,
+            TextExpert::Trained(training) => trained_expert(data, &task, &initial, training, models)?,
         };
-        let expert = models.place(expert)?;
-        let mut initial = models.place(initial)?;
-        if let Some(lora) = &models.lora {
-            initial = initial.with_lora(lora, 0)?;
-        }
+        let mut initial = models.with_adapters(&initial, 0)?;
         initial.recompute(models.recompute);
-        Self::new(task, initial, expert)
+        Self::new(task, initial, models.place(expert)?)
     }
 }
 
@@ -146,6 +142,14 @@ impl TextModels {
         match self.cuda {
             false => Ok(model),
             true => model.to_device(&Device::new_cuda(0).context("cuda = true in the preset")?),
+        }
+    }
+
+    /// What is trained of a model: its adapters where the preset has some, else all of it.
+    fn with_adapters(&self, model: &LanguageModel, seed: u64) -> Result<LanguageModel> {
+        match &self.lora {
+            Some(lora) => model.with_lora(lora, seed),
+            None => model.copy(),
         }
     }
 }
@@ -229,18 +233,19 @@ fn preferred_over_chosen(reward: TextReward) -> Rewards {
     })
 }
 
-/// The policy after a supervised training on the demonstrations of the training split.
+/// The policy after a supervised training on the demonstrations of the training split, where the policy is trained: on its
+/// device, in its precision, by adapters if it has some, which are then merged.
 fn trained_expert(
     data: &Path,
     task: &TextTask,
     initial: &LanguageModel,
     training: &Supervised,
-    recompute: bool,
+    models: &TextModels,
 ) -> Result<LanguageModel> {
-    let key = format!("{}{ALGORITHM}{training:?}{}", task.identity(), initial.digest()?);
+    let key = format!("{}{ALGORITHM}{training:?}{:?}{}", task.identity(), models.lora, initial.digest()?);
     let folder = kept(data, &format!("{}-expert", task.name()), &key, |folder| {
-        let mut expert = initial.copy()?;
-        expert.recompute(recompute);
+        let mut expert = models.with_adapters(initial, 1)?;
+        expert.recompute(models.recompute);
         let label = format!("{}: the expert (once)", task.name());
         // Prompts without a demonstration are passed over.
         let indices: Vec<u64> = (0..task.pools().train.len() as u64)
@@ -253,7 +258,7 @@ fn trained_expert(
                 task.demonstration(&prompt, 0).expect("an example with a demonstration, which was encoded before");
             (prompt.tokens, answer)
         })?;
-        save_folder(&expert, folder)
+        save_folder(&expert.whole()?.to_device(&Device::Cpu)?, folder)
     })?;
     load_folder(&folder).with_context(|| damaged(&folder))
 }

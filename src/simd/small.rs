@@ -128,6 +128,7 @@ impl Strip {
     ///
     /// # Safety
     /// As above, and there are R rows from row i on.
+    #[allow(clippy::needless_range_loop)] // Registers and places in memory have one index.
     #[inline(always)]
     unsafe fn tile<S: Simd, const R: usize, const C: usize, const PART: bool>(
         self,

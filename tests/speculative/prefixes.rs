@@ -87,7 +87,7 @@ fn the_law_at_visited_prefixes_is_q_star() {
             let q = q_star(p, t);
             worst = worst.max(kl(&law(p, t, 1), &q).abs());
             // Two candidates have more than a hundred times as many ways.
-            if distinct.len() % 50 == 0 {
+            if distinct.len().is_multiple_of(50) {
                 worst_of_two = worst_of_two.max(kl(&law(p, t, 2), &q).abs());
             }
             // The rule that this one replaces, q after a rejection: the difference is there to be seen.

@@ -70,7 +70,7 @@ fn a_policy_from_scratch_is_trained_on_dialogues() {
         assert_eq!(samples, if method.name == "sft" { 8 } else { 16 }, "{}", method.name);
     }
 
-    // The cached expert is read again; adapters train beside frozen weights.
+    // Adapters train beside frozen weights, those of the expert too.
     let lora = qstar::models::LoraConfig { rank: 2, alpha: 4.0, dropout: 0.0, targets: vec!["c_attn".into()] };
     let models = TextModels { lora: Some(lora), recompute: true, ..models };
     let world = World::text(&path("data"), "dialogue", &models, &sources).unwrap();

@@ -224,8 +224,8 @@ impl Rounds<'_, '_> {
             }
             let mut uniforms = Vec::with_capacity(rows);
             for (place, going) in going.iter_mut().enumerate() {
-                for row in place * count..(place + 1) * count {
-                    uniforms.push((j < gammas[place] && !ended[row]).then(|| going.row.rng.random::<f64>()));
+                for ended in &ended[place * count..(place + 1) * count] {
+                    uniforms.push((j < gammas[place] && !ended).then(|| going.row.rng.random::<f64>()));
                 }
             }
             let draw = |(logits, uniform): (&Vec<Vec<f32>>, Option<f64>)| -> Result<Option<u32>> {
