@@ -45,7 +45,7 @@ fn main() {
         }
     }
     let digest: String = hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-    let _ = digest; println!("cargo::rustc-env=QSTAR_ALGORITHM=e5bb79e4fc8e83a6");
+    println!("cargo::rustc-env=QSTAR_ALGORITHM={digest}");
 }
 
 fn collect(path: &Path, files: &mut Vec<PathBuf>) {
