@@ -9,8 +9,8 @@ use candle_core::{DType, Device, Tensor, Var};
 use differences::{check, check_all, check_same, gradients, move_away};
 use qstar::models::{Config, Gpt2Config, GptNeoxConfig, LanguageModel, LlamaConfig, RewardModel, RopeScaling};
 use qstar::nn::{
-    self, Activation, Conv1d, Embedding, Gelu, GradientSum, Heads, LayerNorm, Linear, Mask, RelativePositions, RmsNorm,
-    Rope, Traced, Weight,
+    self, Activation, Conv1d, Embedding, Gelu, GradientSum, Heads, LayerNorm, Linear, Mask, Packing, Part,
+    RelativePositions, RmsNorm, Rope, Traced, Weight,
 };
 use qstar::train::Sequences;
 
@@ -64,6 +64,54 @@ fn loss(model: &LanguageModel) -> Tensor {
     let log_probs = sequences.log_probs(&model.network, &hidden).unwrap();
     let weights = Tensor::new(&[0.5, -1.0, 2.0, 0.3, 1.0, -0.7, 0.9], &Device::Cpu).unwrap();
     (log_probs * weights).unwrap().sum_all().unwrap()
+}
+
+/// Log-probabilities of a batch's trained tokens, and the gradient of their weighted sum; the weights of the tokens are those
+/// of the whole test, from `first` on.
+fn weighted(model: &LanguageModel, sequences: &Sequences, first: usize) -> (Vec<f64>, Vec<Tensor>) {
+    let log_probs = sequences.log_probs(&model.network, &sequences.hidden(&model.network).unwrap()).unwrap();
+    let weights: Vec<f64> = (first..first + sequences.token_count()).map(|i| (0.3 + 1.7 * i as f64).sin()).collect();
+    let loss = (&log_probs * Tensor::new(weights, &Device::Cpu).unwrap()).unwrap().sum_all().unwrap();
+    (log_probs.to_vec1().unwrap(), gradients(&model.params, &loss))
+}
+
+/// Responses that share a prompt read it once and give the log-probabilities and the gradients that each gives alone; so do
+/// the trained turns of a dialogue.
+#[test]
+fn packed_sequences_are_as_each_alone() {
+    let (a, b): (&[u32], &[u32]) = (&[1, 2, 3, 4], &[5]);
+    let pairs: [(&[u32], &[u32]); 6] =
+        [(a, &[6, 7, 8, 1]), (a, &[9]), (a, &[10, 3, 2, 11, 12]), (b, &[2, 3]), (b, &[4]), (a, &[1, 2])];
+    let dialogue: &[u32] = &[1, 2, 3, 4, 6, 7, 5, 8, 9];
+    let marks = [false, true, true, false, false, false, true, true, false];
+    for config in [Config::Gpt2(gpt2()), Config::GptNeox(gpt_neox()), Config::Llama(llama())] {
+        let model = model(config);
+        let together = Sequences::new(&pairs).unwrap();
+        assert_eq!(together.read_count(), (4 + 3 + 4) + (1 + 1) + 5);
+        let marked = Sequences::marked(&[(dialogue, &marks), (a, &[true, false, false, true])]).unwrap();
+        assert_eq!((marked.lengths(), marked.read_count()), (&[4, 1][..], 7 + 3));
+        let turns: [(&[u32], &[u32]); 3] =
+            [(&dialogue[..1], &dialogue[1..3]), (&dialogue[..6], &dialogue[6..8]), (&a[..3], &a[3..])];
+        for (together, alone) in [(together, &pairs[..]), (marked, &turns)] {
+            let (log_probs, whole) = weighted(&model, &together, 0);
+            let (mut one_by_one, mut sums): (Vec<f64>, Vec<Tensor>) = (Vec::new(), Vec::new());
+            for &pair in alone {
+                let (log_probs, own) = weighted(&model, &Sequences::new(&[pair]).unwrap(), one_by_one.len());
+                one_by_one.extend(log_probs);
+                sums = match sums.is_empty() {
+                    true => own,
+                    false => sums.iter().zip(&own).map(|(sum, own)| (sum + own).unwrap()).collect(),
+                };
+            }
+            let close =
+                |a: &[f64], b: &[f64]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-12);
+            assert!(close(&log_probs, &one_by_one), "{log_probs:?}\n{one_by_one:?}");
+            let values = |x: &Tensor| x.flatten_all().unwrap().to_vec1::<f64>().unwrap();
+            for ((name, _), (whole, sum)) in model.params.iter().zip(whole.iter().zip(&sums)) {
+                assert!(close(&values(whole), &values(sum)), "{name}");
+            }
+        }
+    }
 }
 
 /// Every variable of a model, with and without blocks that are computed again on the way back.
@@ -204,6 +252,15 @@ fn every_block_against_finite_differences() {
         let turned = var(&[2, 3, heads.packed()], 0.2);
         let table = Rope::new(&Rope::frequencies(2, 50.0), 10);
         block(&format!("rope, {name}"), &turned, &[], move |x, _| nn::rope(x, heads, &[0, 3], &table));
+    }
+    // A sequence of its own, a prompt with three responses (one of them of several blocks), and the shortest sequence.
+    let parts =
+        [Part::alone(5), Part::alone(9), Part::behind(1, 40), Part::behind(1, 1), Part::behind(1, 7), Part::alone(1)];
+    let packing = Packing::new(&parts).unwrap();
+    for (name, heads) in [("grouped", grouped), ("interleaved", interleaved)] {
+        let mask = Mask::Packed(packing.clone());
+        let packed = var(&[63, 1, heads.packed()], 0.2);
+        block(&format!("attention, {name} packed"), &packed, &[], move |x, _| nn::attention(x, heads, &mask));
     }
     for (name, activation) in
         [("relu", Activation::Relu), ("tanh", Activation::Tanh), ("gelu", Activation::Gelu(Gelu::Erf))]

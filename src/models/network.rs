@@ -5,7 +5,8 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Tensor};
 
 use crate::nn::{
-    self, Embedding, Heads, KvCache, LayerNorm, Linear, LinearShape, Mask, RmsNorm, TokenLogProbs, Traced, Weights,
+    self, Embedding, Heads, KvCache, LayerNorm, Linear, LinearShape, Mask, Packing, RmsNorm, TokenLogProbs, Traced,
+    Weights,
 };
 
 /// The layers of a causal language model.
@@ -64,6 +65,8 @@ pub(super) trait Block: Send + Sync {
 pub(super) enum Sight<'a> {
     /// The sequence itself, from its first position.
     Whole,
+    /// The sequences of a packed batch.
+    Packed(&'a Packing),
     /// What a cache holds of each row; the tokens continue it.
     Cached { cache: &'a mut KvCache, layer: usize },
 }
@@ -73,6 +76,7 @@ impl Sight<'_> {
     pub fn attend(&mut self, packed: &Traced, heads: Heads) -> candle_core::Result<Traced> {
         match self {
             Sight::Whole => nn::attention(packed, heads, &Mask::Causal),
+            Sight::Packed(packing) => nn::attention(packed, heads, &Mask::Packed(packing.clone())),
             Sight::Cached { cache, layer } => Ok(Traced::constant(cache.attend(*layer, packed.tensor())?)),
         }
     }
@@ -81,6 +85,7 @@ impl Sight<'_> {
     pub fn starts(&self, batch: usize) -> Vec<usize> {
         match self {
             Sight::Whole => vec![0; batch],
+            Sight::Packed(packing) => packing.positions(),
             Sight::Cached { cache, .. } => cache.lengths().to_vec(),
         }
     }
@@ -148,30 +153,49 @@ impl Network {
 
     /// Ids `[B, T]` (u32, padded on the right, on any device) to hidden states `[B, T, C]` after the final norm.
     /// With a cache the tokens continue the rows that it holds; the caller advances it.
-    pub fn hidden(&self, ids: &Tensor, mut cache: Option<&mut KvCache>) -> candle_core::Result<Tensor> {
-        let mut x = self.embed(&ids.to_device(self.device())?, cache.as_deref())?;
-        if cache.is_some() {
-            x = x.detach();
-        }
+    pub fn hidden(&self, ids: &Tensor, cache: Option<&mut KvCache>) -> candle_core::Result<Tensor> {
+        let Some(cache) = cache else { return self.layers(ids, None) };
+        let (_, time) = ids.dims2()?;
+        let mut x = self.embed(ids, cache.lengths(), time)?.detach();
         for (layer, block) in self.blocks.iter().enumerate() {
-            x = match cache.as_deref_mut() {
-                Some(cache) => {
-                    let mut sight = Sight::Cached { cache, layer };
-                    block.forward(&Traced::constant(x), &mut sight)?.tensor().clone()
-                }
-                None => {
-                    let block = block.clone();
-                    nn::block(&x, self.recompute, move |x| block.forward(x, &mut Sight::Whole))?
-                }
-            };
+            let mut sight = Sight::Cached { cache: &mut *cache, layer };
+            x = block.forward(&Traced::constant(x), &mut sight)?.tensor().clone();
         }
-        let norm = self.norm.clone();
-        nn::block(&x, self.recompute, move |x| norm.forward(x))
+        Ok(self.norm.forward(&Traced::constant(x))?.tensor().clone())
     }
 
     /// The hidden states at `places` (u32 `[N]`) of the flattened `[B·T]`: `[N, C]`.
     pub fn hidden_at(&self, ids: &Tensor, places: &Tensor) -> candle_core::Result<Tensor> {
-        nn::select_rows(&self.hidden(ids, None)?.flatten_to(1)?, places)
+        nn::select_rows(&self.layers(ids, None)?.flatten_to(1)?, places)
+    }
+
+    /// The hidden states at `places` (u32 `[M]`) of a packed batch of ids (u32 `[N]`): `[M, C]`.
+    ///
+    /// # Errors
+    /// A packing of another number of tokens; a sequence that is longer than the model's positions.
+    pub fn hidden_packed(&self, ids: &Tensor, packing: &Packing, places: &Tensor) -> candle_core::Result<Tensor> {
+        if packing.longest() > self.max_positions {
+            candle_core::bail!("{} tokens do not fit the model's {} positions", packing.longest(), self.max_positions)
+        }
+        nn::select_rows(&self.layers(&ids.unsqueeze(1)?, Some(packing))?.flatten_to(1)?, places)
+    }
+
+    fn layers(&self, ids: &Tensor, packing: Option<&Packing>) -> candle_core::Result<Tensor> {
+        let (batch, time) = ids.dims2()?;
+        let (starts, longest) = match packing {
+            None => (vec![0; batch], time),
+            Some(packing) => (packing.positions(), packing.longest()),
+        };
+        let mut x = self.embed(ids, &starts, longest)?;
+        for block in &self.blocks {
+            let (block, packing) = (block.clone(), packing.cloned());
+            x = nn::block(&x, self.recompute, move |x| {
+                let mut sight = packing.as_ref().map_or(Sight::Whole, Sight::Packed);
+                block.forward(x, &mut sight)
+            })?;
+        }
+        let norm = self.norm.clone();
+        nn::block(&x, self.recompute, move |x| norm.forward(x))
     }
 
     /// Hidden states `[.., C]` to logits `[.., V]`.
@@ -209,14 +233,15 @@ impl Network {
         KvCache::new(self.blocks.len(), self.heads, batch, capacity)
     }
 
-    fn embed(&self, ids: &Tensor, cache: Option<&KvCache>) -> candle_core::Result<Tensor> {
+    /// `starts` are the positions of every row's first token.
+    fn embed(&self, ids: &Tensor, starts: &[usize], longest: usize) -> candle_core::Result<Tensor> {
+        let ids = &ids.to_device(self.device())?;
         let Some((table, count)) = &self.positions else {
             return nn::embed(&[(&self.tokens, ids)], self.trained);
         };
         let (batch, time) = ids.dims2()?;
-        let starts = cache.map_or_else(|| vec![0; batch], |cache| cache.lengths().to_vec());
-        if cache.is_none() && time > *count {
-            candle_core::bail!("{time} tokens do not fit the model's {count} positions")
+        if longest > *count {
+            candle_core::bail!("{longest} tokens do not fit the model's {count} positions")
         }
         // With a cache only padding can lie beyond the last position.
         let place = |n: usize, t: usize| ((n + t) as u32).min(*count as u32 - 1);

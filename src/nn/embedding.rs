@@ -77,11 +77,14 @@ pub fn embed(tables: &[(&Embedding, &Tensor)], trained: bool) -> Result<Tensor> 
 /// The rows of `x` `[R, C]` that the ids (u32 `[N]`) name: `[N, C]`.
 pub fn select_rows(x: &Tensor, ids: &Tensor) -> Result<Tensor> {
     let ids = ids.to_device(x.device())?;
-    block(x, false, move |x| {
-        let (saved, ids) = (x.tensor().clone(), ids.clone());
-        let y = saved.index_select(&ids, 0)?;
-        Ok(Traced::record(y, &[x], move |grad| Ok(vec![Some(scatter_rows(&saved, &ids, grad)?)])))
-    })
+    block(x, false, move |x| rows_at(x, &ids))
+}
+
+/// The same inside a block; the ids are where `x` is.
+pub(super) fn rows_at(x: &Traced, ids: &Tensor) -> Result<Traced> {
+    let (saved, ids) = (x.tensor().clone(), ids.clone());
+    let y = saved.index_select(&ids, 0)?;
+    Ok(Traced::record(y, &[x], move |grad| Ok(vec![Some(scatter_rows(&saved, &ids, grad)?)])))
 }
 
 /// Zeros of the shape of `x`, with every row of `grad` added to the one that its id names.

@@ -80,7 +80,7 @@ macro_rules! for_dtype {
 pub(super) use for_dtype;
 
 /// The dtype in which gradients of weights are summed.
-pub(super) fn sum_dtype(dtype: DType) -> DType {
+pub(crate) fn sum_dtype(dtype: DType) -> DType {
     if dtype == DType::F64 { DType::F64 } else { DType::F32 }
 }
 

@@ -50,6 +50,13 @@ impl Traced {
         Ok(Self::record(sum, &[self, other], |grad| Ok(vec![Some(grad.clone()), Some(grad.clone())])))
     }
 
+    /// The same values in another shape.
+    pub fn reshape(&self, dims: &[usize]) -> Result<Traced> {
+        let from = self.tensor.shape().clone();
+        let to = self.tensor.reshape(dims)?;
+        Ok(Self::record(to, &[self], move |grad| Ok(vec![Some(grad.reshape(&from)?)])))
+    }
+
     /// The outcome of an operation, which remembers `backward` if a gradient reaches any input.
     pub(super) fn record(
         tensor: Tensor,
