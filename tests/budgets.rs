@@ -6,6 +6,7 @@ use qstar::experiment::{Part, Plan, Preset, Search, World, report};
 use qstar::method::{DPO, GRPO, Level, Method, ON_POLICY, QSTAR, REINFORCE, REJECTION, SFT, Source, Treatment, Weight};
 use qstar::mixture::Rule;
 use qstar::progress::Progress;
+use qstar::ranks::Ranks;
 use qstar::record::{Kind, StepRow};
 use qstar::target::BestOfN;
 use qstar::tasks::Split;
@@ -22,7 +23,7 @@ fn config() -> RunConfig {
 }
 
 fn plan(part: Part, runs: &Path) -> Plan {
-    Plan { name: "test".to_string(), parts: vec![part], runs: runs.to_path_buf() }
+    Plan { name: "test".to_string(), parts: vec![part], runs: runs.to_path_buf(), ranks: Ranks::alone() }
 }
 
 const STEP: StepConfig = StepConfig { prompts: 5, responses: 2, microbatches: 5, ..plain() };

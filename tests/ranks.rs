@@ -4,6 +4,8 @@
 
 #[path = "ranks/cases.rs"]
 mod cases;
+#[path = "ranks/runs.rs"]
+mod runs;
 #[path = "ranks/training.rs"]
 mod training;
 
@@ -223,4 +225,80 @@ fn a_killed_rank_leaves_a_good_checkpoint() {
     let never = training::train(&Ranks::alone(), 2, &RunFolder::new(folder.path().join("never")), None).unwrap();
     assert_eq!(resumed.losses, never.losses);
     assert_eq!(resumed.weights, never.weights);
+}
+
+fn column(frame: &polars::prelude::DataFrame, name: &str) -> Vec<Option<f64>> {
+    frame.column(name).unwrap().f64().unwrap().iter().collect()
+}
+
+/// Whole runs: every prompt and draw is that of one process alone, numbers differ by the order of sums. Of `rejection` some
+/// steps leave fewer microbatches than there are; `dpo` draws nothing; `on_policy` has four passes and a value head.
+#[test]
+fn two_ranks_make_the_run_of_one_process() {
+    let folder = tempfile::tempdir().unwrap();
+    for method in ["qstar", "on_policy", "rejection", "dpo"] {
+        let alone = folder.path().join("alone");
+        runs::train(&Ranks::alone(), method, &alone).unwrap();
+        if succeeds(2, &format!("run-{method}"), folder.path()).is_none() {
+            return;
+        }
+        let (one, two) = (runs::read(method, &alone).unwrap(), runs::read(method, &folder.path().join("run")).unwrap());
+        let mut worst: f64 = 0.0;
+        for (kind, names) in [
+            ("steps", &["loss", "q_reward", "gradient_norm", "gradient_variance", "q_kl_init", "alpha_mean"][..]),
+            ("evaluations", &["reward", "kl", "kl_k1", "entropy", "distinct_1", "distinct_2", "length", "ended"]),
+        ] {
+            let frame = |run: &runs::Trained| if kind == "steps" { run.steps.clone() } else { run.evaluations.clone() };
+            for name in names {
+                let (a, b) = (column(&frame(&one), name), column(&frame(&two), name));
+                assert_eq!(a.len(), b.len(), "{method}, {name}");
+                for (a, b) in a.iter().zip(&b) {
+                    assert_eq!(a.is_some(), b.is_some(), "{method}, {name}");
+                    worst = worst.max((a.unwrap_or(0.0) - b.unwrap_or(0.0)).abs());
+                }
+            }
+        }
+        let counted =
+            |run: &runs::Trained| run.steps.select(["samples", "reward_calls", "flops_forward", "tokens"]).unwrap();
+        assert!(counted(&one).equals(&counted(&two)), "{method}: {}\n{}", counted(&one), counted(&two));
+        assert!(one.samples.equals(&two.samples), "{method}: other held-out responses");
+        let weights = one.weights.iter().zip(&two.weights).map(|(a, b)| f64::from((a - b).abs())).fold(0.0, f64::max);
+        println!(
+            "{method}: two ranks against one process, 20 steps: rows differ by {worst:.1e}, weights by {weights:.1e}"
+        );
+        assert!(worst < 1e-6 && weights < 1e-6, "{method}: rows {worst:e}, weights {weights:e}");
+    }
+}
+
+/// One of two ranks is killed behind a checkpoint: the run ends, soon, and goes on to the same bits as one that was not killed.
+#[test]
+fn a_run_whose_rank_was_killed_goes_on_from_its_checkpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().to_path_buf();
+    let killer = std::thread::spawn(move || {
+        let start = Instant::now();
+        while start.elapsed() < SOON {
+            std::thread::sleep(Duration::from_millis(5));
+            let run = runs::begun(&place.join("run")).filter(|run| run.file("checkpoint.safetensors").exists());
+            let pid = std::fs::read_to_string(place.join("pid-1")).ok().and_then(|pid| pid.parse().ok());
+            if let (Some(_), Some(pid)) = (run, pid) {
+                // SAFETY: a signal to a process that this test has started.
+                unsafe { libc::kill(pid, libc::SIGKILL) };
+                return;
+            }
+        }
+    });
+    let Some(said) = fails(2, "run-qstar", folder.path()) else { return };
+    killer.join().unwrap();
+    line_with(&said, "signal 9");
+    let steps = runs::begun(&folder.path().join("run")).unwrap().steps_written().unwrap();
+    assert!((5..20).contains(&steps) && steps % 5 == 0, "{steps} steps are written");
+    succeeds(2, "run-qstar", folder.path()).unwrap();
+    let never = tempfile::tempdir().unwrap();
+    succeeds(2, "run-qstar", never.path()).unwrap();
+    let of = |folder: &Path| runs::read("qstar", &folder.join("run")).unwrap();
+    let (resumed, never) = (of(folder.path()), of(never.path()));
+    assert_eq!(resumed.weights, never.weights);
+    assert_eq!(column(&resumed.steps, "loss"), column(&never.steps, "loss"));
+    assert_eq!(column(&resumed.evaluations, "reward"), column(&never.evaluations, "reward"));
 }

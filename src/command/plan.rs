@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
-use qstar::experiment::{Experiment, Folders};
+use qstar::experiment::{Experiment, Folders, Preset};
+use qstar::machine::silence_stdout;
+use qstar::ranks::Ranks;
 
 use super::train::preset;
 
@@ -22,6 +24,8 @@ pub enum PlanCommand {
     /// Several processes may run the same plan on one disk, started by hand, by GNU parallel or as a Slurm array: each run is
     /// done by one of them, and what a dead process has begun is taken over from its checkpoint. Locks are those of the system
     /// (flock): on a network disk, one that honours them.
+    ///
+    /// Processes that mpirun or srun starts train every run together (build with the feature `mpi`): see environment.md.
     Run {
         #[arg(help = names())]
         experiment: Experiment,
@@ -53,11 +57,13 @@ pub struct Scale {
 }
 
 pub fn plan(command: PlanCommand) -> Result<()> {
-    let of = |experiment: Experiment, scale: Scale| {
+    let over = |ranks: &Ranks, experiment: Experiment, scale: Scale| {
         let found = Folders::find()?;
         let folders = Folders { runs: scale.runs.unwrap_or(found.runs), ..found };
-        experiment.plan(&preset(&folders.data, scale.preset.as_deref())?, &folders)
+        let preset = Preset { ranks: ranks.clone(), ..preset(&folders.data, scale.preset.as_deref())? };
+        experiment.plan(&preset, &folders)
     };
+    let of = |experiment: Experiment, scale: Scale| over(&Ranks::alone(), experiment, scale);
     match command {
         PlanCommand::Show { experiment: None, .. } => {
             for experiment in Experiment::ALL {
@@ -70,11 +76,15 @@ pub fn plan(command: PlanCommand) -> Result<()> {
             Ok(())
         }
         PlanCommand::Run { experiment, id, scale } => {
-            let plan = of(experiment, scale)?;
-            match id {
+            let ranks = Ranks::launched()?;
+            if ranks.rank() > 0 {
+                silence_stdout();
+            }
+            let trained = over(&ranks, experiment, scale).and_then(|plan| match id {
                 Some(id) => plan.train_one(id),
                 None => plan.train().map(drop),
-            }
+            });
+            ranks.end(trained)
         }
         PlanCommand::Status { experiment, scale } => {
             println!("{}", of(experiment, scale)?.status()?);

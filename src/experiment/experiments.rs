@@ -114,7 +114,12 @@ impl Experiment {
                 vec![Part::new(world, &[REINFORCE, ON_POLICY, QSTAR], config, long.seeds)]
             }
         };
-        Ok(Plan { name: format!("{} {}", preset.name, self.name()), parts, runs: folders.runs.clone() })
+        Ok(Plan {
+            name: format!("{} {}", preset.name, self.name()),
+            parts,
+            runs: folders.runs.clone(),
+            ranks: preset.ranks.clone(),
+        })
     }
 }
 

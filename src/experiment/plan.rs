@@ -12,6 +12,7 @@ use super::{Results, World};
 use crate::machine::{in_parallel, keep_memory};
 use crate::method::Method;
 use crate::progress::Progress;
+use crate::ranks::Ranks;
 use crate::record::{Label, PlanRow};
 use crate::train::{Run, RunConfig, RunSpec, Trained};
 
@@ -22,6 +23,8 @@ pub struct Plan {
     pub parts: Vec<Part>,
     /// The folder of the runs' folders.
     pub runs: PathBuf,
+    /// The processes that train it together, run by run; alone, a process trains one run on each of its cores.
+    pub ranks: Ranks,
 }
 
 /// Methods in one world, with one target.
@@ -255,7 +258,7 @@ impl Plan {
 
     pub(super) fn run(&self, part: &Part, method: Method, config: RunConfig, seed: u64) -> Result<Run> {
         let spec = RunSpec::new(&*part.world.task, method, seed, config, &part.world.models)?;
-        Run::new(&self.runs, spec)
+        Ok(Run::new(&self.runs, spec)?.over(&self.ranks))
     }
 
     fn train_all(&self, jobs: &[Job], what: &str) -> Result<Vec<(Label, Run)>> {
@@ -263,8 +266,53 @@ impl Plan {
         let runs: Vec<(Label, Run)> = jobs.iter().map(known).collect::<Result<_>>()?;
         let placed: Vec<(&Part, &Run)> =
             jobs.iter().zip(&runs).map(|(job, (_, run))| (&self.parts[job.place().0], run)).collect();
-        over_runs(&placed, what, |part, run, progress| run.try_train(&*part.world.task, &part.world.models, progress))?;
+        self.over_runs(&placed, what, |part, run, progress| {
+            run.try_train(&*part.world.task, &part.world.models, progress)
+        })?;
         Ok(runs)
+    }
+
+    /// Works on every run, one on each core (or one after the other with all ranks), with progress over all steps. Runs that other processes hold are looked at again
+    /// until they are done, or free because their process has died.
+    pub(super) fn over_runs(
+        &self,
+        runs: &[(&Part, &Run)],
+        what: &str,
+        train: impl Fn(&Part, &Run, &Progress) -> Result<Trained> + Sync,
+    ) -> Result<()> {
+        if runs.is_empty() {
+            return Ok(());
+        }
+        keep_memory();
+        let steps = runs.iter().map(|(_, run)| run.spec.config.steps).sum();
+        let progress = Progress::new(format!("{what}: {} runs", runs.len()), steps);
+        let mut left: Vec<(&Part, &Run)> = runs.to_vec();
+        let mut told = false;
+        loop {
+            let outcomes = match self.ranks.size() {
+                1 => {
+                    let workers = std::thread::available_parallelism().map_or(1, NonZero::get);
+                    in_parallel(workers, left.clone(), |(part, run)| train(part, run, &progress))?
+                }
+                _ => left.iter().map(|(part, run)| train(part, run, &progress)).collect::<Result<_>>()?,
+            };
+            left = left
+                .into_iter()
+                .zip(outcomes)
+                .filter(|(_, done)| *done == Trained::Elsewhere)
+                .map(|(r, _)| r)
+                .collect();
+            if left.is_empty() {
+                break;
+            }
+            if !told {
+                told = true;
+                println!("{what}: waiting for {} runs that other processes are doing", left.len());
+            }
+            std::thread::sleep(WAIT);
+        }
+        progress.finish();
+        Ok(())
     }
 }
 
@@ -279,35 +327,3 @@ impl Job {
 
 /// How long to wait before looking again whether another process has done a run.
 const WAIT: Duration = Duration::from_millis(500);
-
-/// Works on every run, one on each core, with progress over all steps. Runs that other processes hold are looked at again
-/// until they are done, or free because their process has died.
-pub(super) fn over_runs(
-    runs: &[(&Part, &Run)],
-    what: &str,
-    train: impl Fn(&Part, &Run, &Progress) -> Result<Trained> + Sync,
-) -> Result<()> {
-    if runs.is_empty() {
-        return Ok(());
-    }
-    keep_memory();
-    let steps = runs.iter().map(|(_, run)| run.spec.config.steps).sum();
-    let progress = Progress::new(format!("{what}: {} runs", runs.len()), steps);
-    let workers = std::thread::available_parallelism().map_or(1, NonZero::get);
-    let mut left: Vec<(&Part, &Run)> = runs.to_vec();
-    let mut told = false;
-    loop {
-        let outcomes = in_parallel(workers, left.clone(), |(part, run)| train(part, run, &progress))?;
-        left = left.into_iter().zip(outcomes).filter(|(_, done)| *done == Trained::Elsewhere).map(|(r, _)| r).collect();
-        if left.is_empty() {
-            break;
-        }
-        if !told {
-            told = true;
-            println!("{what}: waiting for {} runs that other processes are doing", left.len());
-        }
-        std::thread::sleep(WAIT);
-    }
-    progress.finish();
-    Ok(())
-}

@@ -7,10 +7,11 @@ use anyhow::{Context, Result};
 use serde::Deserialize;
 
 use super::{Search, TargetName, TextModels, TextSources};
+use crate::ranks::Ranks;
 use crate::train::RunConfig;
 
 /// One task and the sizes of all experiments on it.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Preset {
     /// The name of the file, without its ending.
@@ -36,6 +37,9 @@ pub struct Preset {
     pub models: Option<TextModels>,
     #[serde(default)]
     pub data: TextSources,
+    /// The processes that train together: this one alone, unless the command was started as several.
+    #[serde(skip)]
+    pub ranks: Ranks,
 }
 
 /// How each method's own setting is looked for.

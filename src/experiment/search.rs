@@ -5,7 +5,7 @@ use std::ops::Range;
 use anyhow::{Context, Result, ensure};
 use rand::Rng;
 
-use super::plan::{Arm, Part, Plan, over_runs};
+use super::plan::{Arm, Part, Plan};
 use crate::method::{Method, Objective, Source, Treatment};
 use crate::progress::Progress;
 use crate::record::{Kind, record};
@@ -154,7 +154,7 @@ impl Trials {
             }
         }
         let runs: Vec<(&Part, &Run)> = asked.iter().map(|(_, run)| (part, run)).collect();
-        over_runs(&runs, &format!("{}, trials", plan.name), train)?;
+        plan.over_runs(&runs, &format!("{}, trials", plan.name), train)?;
         let mut all = Vec::new();
         for (trial, run) in asked {
             let row = row(part, trial, &run)?;
@@ -177,7 +177,7 @@ impl Trials {
     pub fn train_one(plan: &Plan, part: &Part, arm: usize, trial: usize) -> Result<()> {
         part.the_search().check()?;
         let run = prepared(plan, part, &part.arms[arm], trial)?;
-        over_runs(&[(part, &run)], &run.spec.name()?, train)
+        plan.over_runs(&[(part, &run)], &run.spec.name()?, train)
     }
 
     /// The method and setting of an arm's best trial, where all its trials are done.
@@ -225,7 +225,7 @@ fn train(part: &Part, run: &Run, progress: &Progress) -> Result<Trained> {
     }
     match run.try_train(&*part.world.task, &part.world.models, progress) {
         Err(error) => {
-            run.folder.write_text(FAILED, &format!("{error:#}\n"))?;
+            run.on_rank_0(|| run.folder.write_text(FAILED, &format!("{error:#}\n")))?;
             Ok(Trained::Here)
         }
         trained => trained,

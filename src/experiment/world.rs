@@ -14,6 +14,7 @@ use crate::machine::in_parallel;
 use crate::metrics::mean;
 use crate::models::{Config, Gpt2Config, LanguageModel, Network, Source, load_folder, read_llama2_c, save_folder};
 use crate::progress::Progress;
+use crate::ranks::Ranks;
 use crate::record::record;
 use crate::target::Expert;
 use crate::tasks::micro::{MAX_PROMPT_TOKENS, MAX_RESPONSE_TOKENS, MicroWorld};
@@ -135,7 +136,8 @@ impl World {
     pub fn level(&self, share: f64, prompts: usize) -> Result<f64> {
         let reward = |model: &LanguageModel| -> Result<f64> {
             let (network, held_out) = (model.frozen()?, (HeldOut::Validation, prompts));
-            Ok(evaluate(&*self.task, &network, &network, held_out, HELD_OUT_SEED, 0, &Spent::default())?.row.reward)
+            let (stand, ranks) = ((0, &Spent::default()), Ranks::alone());
+            Ok(evaluate(&*self.task, &network, &network, held_out, HELD_OUT_SEED, stand, &ranks)?.row.reward)
         };
         let (initial, expert) = (reward(&self.models.initial)?, reward(&self.expert)?);
         ensure!(
@@ -196,8 +198,8 @@ impl World {
 
 /// Mean true reward of a model's own responses to held-out prompts at temperature 1, for every family.
 fn family_rewards(task: &dyn Task, network: &Network, prompts: usize) -> Result<Vec<(String, f64)>> {
-    let samples =
-        evaluate(task, network, network, (HeldOut::Test, prompts), HELD_OUT_SEED, 0, &Spent::default())?.samples;
+    let (held_out, stand) = ((HeldOut::Test, prompts), (0, &Spent::default()));
+    let samples = evaluate(task, network, network, held_out, HELD_OUT_SEED, stand, &Ranks::alone())?.samples;
     let mut families: Vec<(String, Vec<f64>)> = Vec::new();
     for sample in samples {
         match families.iter_mut().find(|(name, _)| *name == sample.family) {

@@ -1,6 +1,7 @@
 //! From a pair and a rule to α and every quantity that follows from it.
 
 use anyhow::{Result, bail, ensure};
+use serde::{Deserialize, Serialize};
 
 use super::quintic::{self, Quintic};
 use super::split::{Split, Weighed};
@@ -17,7 +18,7 @@ const SAME: f64 = 1e-28;
 const NEAR: f64 = 1e-4;
 
 /// What the search for α came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Status {
     /// A root, or a rule that needs none.
     Ok,
@@ -36,7 +37,7 @@ pub enum Status {
 ///
 /// Where q was drawn at another temperature than 1, q is the tempered one: KL, ESS and its entropy are those of
 /// the distribution that is really drawn from. K and its derivatives are those of the mixture at α.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Solution {
     pub alpha: f64,
     pub status: Status,

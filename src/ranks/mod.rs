@@ -44,12 +44,14 @@ mod tensor;
 use std::ops::Range;
 use std::sync::Arc;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 pub use shard::Shard;
 
 /// The processes of one training as one of them sees them. A clone is the same rank.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Ranks {
     /// None: this process is alone.
     mpi: Option<Arc<mpi::Mpi>>,
@@ -60,17 +62,20 @@ pub struct Ranks {
 impl Ranks {
     /// This process is the whole training.
     pub fn alone() -> Self {
-        Self { mpi: None, gpu: None }
+        Self::default()
     }
 
-    /// The ranks that the launcher started, from MPI; without a launcher, this process alone. MPI can be entered once
-    /// in a process.
+    /// The ranks that the launcher started, from MPI; without a launcher's variables in the environment, this process alone.
+    /// MPI can be entered once in a process.
     ///
     /// # Errors
     /// MPI was entered before; its library does not allow calls from several threads. The launcher started several
     /// processes that know nothing of each other, each of which would do the whole training: a build without the feature
     /// `mpi`, or a launcher that does not speak to the MPI library.
     pub fn launched() -> Result<Self> {
+        if !LAUNCHED.iter().any(|name| std::env::var_os(name).is_some()) {
+            return Ok(Self::alone());
+        }
         let ranks = Self { mpi: mpi::launched()?.map(Arc::new), gpu: None };
         if ranks.size() == 1 {
             refuse_many(|name| std::env::var(name).ok())?;
@@ -163,6 +168,36 @@ impl Ranks {
         }
     }
 
+    /// What every rank gives, in their order, to all of them.
+    ///
+    /// # Errors
+    /// More than 2 GiB in all; another build on another rank.
+    pub fn exchange<T: Serialize + DeserializeOwned>(&self, own: T) -> Result<Vec<T>> {
+        let Some(mpi) = self.mpi.as_ref().filter(|mpi| mpi.size() > 1) else { return Ok(vec![own]) };
+        let mut bytes = Vec::new();
+        ciborium::into_writer(&own, &mut bytes).context("what a rank gives cannot be written")?;
+        let read = |(rank, bytes): (usize, Vec<u8>)| {
+            ciborium::from_reader(&bytes[..]).with_context(|| format!("what rank {rank} gives cannot be read"))
+        };
+        mpi.exchange(&bytes)?.into_iter().enumerate().map(read).collect()
+    }
+
+    /// The outcome of work that every rank has done for itself: an error of one is an error of all, so that none waits for one
+    /// that has given up.
+    ///
+    /// # Errors
+    /// That of the first rank which has one.
+    pub fn agree<T>(&self, outcome: Result<T>) -> Result<T> {
+        if self.size() == 1 {
+            return outcome;
+        }
+        let errors = self.exchange(outcome.as_ref().err().map(|error| format!("{error:#}")))?;
+        match errors.into_iter().enumerate().find_map(|(rank, error)| Some((rank, error?))) {
+            Some((rank, error)) => bail!("rank {rank}: {error}"),
+            None => outcome,
+        }
+    }
+
     /// Waits until every rank is here.
     pub fn barrier(&self) -> Result<()> {
         match &self.mpi {
@@ -179,6 +214,12 @@ impl Ranks {
             None => outcome,
             Some(mpi) => mpi.end(outcome),
         }
+    }
+}
+
+impl std::fmt::Debug for Ranks {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        write!(f, "rank {} of {}", self.rank(), self.size())
     }
 }
 

@@ -36,6 +36,7 @@ pub(super) enum Call {
     Broadcast,
     Same,
     Gather,
+    Exchange,
     Rows,
     Barrier,
     LocalRank,
@@ -43,8 +44,17 @@ pub(super) enum Call {
 }
 
 impl Call {
-    const ALL: [Call; 8] =
-        [Call::Mean, Call::Broadcast, Call::Same, Call::Gather, Call::Rows, Call::Barrier, Call::LocalRank, Call::End];
+    const ALL: [Call; 9] = [
+        Call::Mean,
+        Call::Broadcast,
+        Call::Same,
+        Call::Gather,
+        Call::Exchange,
+        Call::Rows,
+        Call::Barrier,
+        Call::LocalRank,
+        Call::End,
+    ];
 
     fn describe(self, count: usize) -> String {
         match self {
@@ -52,6 +62,7 @@ impl Call {
             Call::Broadcast => format!("a broadcast of {count} values"),
             Call::Same => "a comparison".to_string(),
             Call::Gather => "a gathering of rows".to_string(),
+            Call::Exchange => "an exchange".to_string(),
             Call::Rows => format!("the {count} bytes of a sharded tensor"),
             Call::Barrier => "a barrier".to_string(),
             Call::LocalRank => "the choice of a GPU".to_string(),
@@ -61,7 +72,7 @@ impl Call {
 
     /// Whether every rank must have the same count.
     fn counts_agree(self) -> bool {
-        !matches!(self, Call::Same | Call::Gather)
+        !matches!(self, Call::Same | Call::Gather | Call::Exchange)
     }
 }
 
@@ -128,15 +139,7 @@ impl Mpi {
     }
 
     pub(super) fn same(&self, what: &str, text: &str) -> Result<()> {
-        let texts = self.meet(Call::Same, text.len(), |world, lengths| {
-            let (counts, starts, total) = one_after_the_other(lengths)?;
-            let mut all = vec![0u8; total.max(1)];
-            world.all_gather_varcount_into(
-                addressed(text.as_bytes()),
-                &mut PartitionMut::new(&mut all[..], counts, starts),
-            );
-            Ok(cut(&all, lengths))
-        })?;
+        let texts = self.all_gather(Call::Same, text.as_bytes())?;
         let others: Vec<usize> = (1..self.size).filter(|&rank| texts[rank] != texts[0]).collect();
         let Some(&first) = others.first() else { return Ok(()) };
         let (here, there) = first_difference(&texts[0], &texts[first]);
@@ -146,6 +149,20 @@ impl Mpi {
              arguments, files and build",
             names.join(", ")
         );
+    }
+
+    /// The bytes of all ranks, in their order.
+    pub(super) fn exchange(&self, bytes: &[u8]) -> Result<Vec<Vec<u8>>> {
+        self.all_gather(Call::Exchange, bytes)
+    }
+
+    fn all_gather(&self, call: Call, bytes: &[u8]) -> Result<Vec<Vec<u8>>> {
+        self.meet(call, bytes.len(), |world, lengths| {
+            let (counts, starts, total) = one_after_the_other(lengths)?;
+            let mut all = vec![0u8; total.max(1)];
+            world.all_gather_varcount_into(addressed(bytes), &mut PartitionMut::new(&mut all[..], counts, starts));
+            Ok(cut(&all, lengths))
+        })
     }
 
     pub(super) fn gather(&self, bytes: &[u8]) -> Result<Option<Vec<Vec<u8>>>> {

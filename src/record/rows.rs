@@ -191,6 +191,7 @@ record! {
 
 record! {
     /// One held-out response.
+    #[derive(serde::Serialize, serde::Deserialize)]
     pub struct SampleRow {
         /// Training steps before the evaluation that drew the response.
         pub step: i64,

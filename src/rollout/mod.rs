@@ -28,7 +28,7 @@ pub enum Proposal {
 }
 
 /// One drawn token. Log-probabilities are natural.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Draw {
     pub token: u32,
     /// Under the distribution that it was drawn from: tempered, truncated, renormalised. Importance weights divide by

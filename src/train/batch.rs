@@ -1,13 +1,17 @@
 //! What a step learns from: responses with all that is known of them before the update.
 
+use std::ops::Range;
+
 use anyhow::{Context, Result, ensure};
 use rand::Rng;
+use serde::{Deserialize, Serialize};
 
 use super::sequences::numbers;
 use super::{Sequences, StepConfig};
 use crate::method::{Method, Rejection, Source, leave_one_out};
 use crate::mixture::{Solution, Temperature};
 use crate::models::Network;
+use crate::ranks::Ranks;
 use crate::rollout::speculative::Counts;
 use crate::rollout::{Draft, Draw, Proposal, Response, Sampler};
 use crate::seed::{Purpose, rng};
@@ -15,7 +19,7 @@ use crate::target::{BestOfN, Cost, Target};
 use crate::tasks::{Prompt, Split, Task};
 
 /// One response, drawn or read.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Sample {
     /// Its prompt, by the place among the batch's prompts. The samples of one prompt stand together.
     pub prompt: usize,
@@ -114,20 +118,21 @@ impl Origin<'_> {
         (0..self.config.prompts as u64).map(|i| self.task.prompt(Split::Train, first + i)).collect()
     }
 
-    /// The responses to the prompts, without rewards.
-    pub fn samples(&self, prompts: &[Prompt]) -> Result<Drawn> {
-        let k = self.config.responses;
+    /// The responses to the prompts `own` of all, without rewards.
+    pub fn samples(&self, all: &[Prompt], own: Range<usize>) -> Result<Drawn> {
+        let (k, first) = (self.config.responses, own.start);
+        let prompts = &all[own];
         let (proposal, k) = match self.method.source {
             Source::Demonstrations => {
                 let one = |prompt: &Prompt, draw| Some(vec![self.task.demonstration(prompt, draw)?]);
-                return Ok(Drawn { samples: self.read(prompts, k, "demonstrations", one)?, ..Drawn::default() });
+                return Ok(Drawn { samples: self.read(prompts, first, k, one), ..Drawn::default() });
             }
             Source::Preferences => {
                 let both = |prompt: &Prompt, draw| {
                     let pair = self.task.preference(prompt, draw)?;
                     Some(vec![pair.chosen, pair.rejected])
                 };
-                return Ok(Drawn { samples: self.read(prompts, k / 2, "preference pairs", both)?, ..Drawn::default() });
+                return Ok(Drawn { samples: self.read(prompts, first, k / 2, both), ..Drawn::default() });
             }
             Source::Drawn(proposal) => (proposal, k),
             Source::Accepted(_) => (Proposal::Policy, k),
@@ -139,6 +144,7 @@ impl Origin<'_> {
             seed: self.seed,
             purpose: Purpose::Rollout,
             step: self.step,
+            first_row: (first * k) as u64,
             temperature: Temperature { mixture: self.config.temperature, ..Temperature::ONE },
             ..Sampler::of(self.task)?
         };
@@ -159,34 +165,70 @@ impl Origin<'_> {
                 log_q: Some(column(&|draw| draw.log_q)),
                 log_p,
                 draws: response.draws.clone(),
-                ..Sample::new(i / k, response.tokens(), response.ended)
+                ..Sample::new(first + i / k, response.tokens(), response.ended)
             }
         };
         Ok(Drawn { samples: responses.into_iter().enumerate().map(drawn).collect(), cost, speculation })
     }
 
-    /// What the task has for every prompt: `of(prompt, draw)` for so many draws, or as many as there are.
+    /// What the task has for every prompt, of which the first has the number `first`: `of(prompt, draw)` for so many draws,
+    /// or as many as there are.
     fn read(
         &self,
         prompts: &[Prompt],
+        first: usize,
         draws: usize,
-        what: &str,
         of: impl Fn(&Prompt, u64) -> Option<Vec<Vec<u32>>>,
-    ) -> Result<Vec<Sample>> {
+    ) -> Vec<Sample> {
         let mut samples: Vec<Sample> = Vec::new();
         for (i, prompt) in prompts.iter().enumerate() {
             let ends = |tokens: &[u32]| tokens.last().is_some_and(|last| self.task.stop_tokens().contains(last));
             for found in (0..draws as u64).map_while(|draw| of(prompt, draw)).flatten() {
-                samples.push(Sample::new(i, found.clone(), ends(&found)));
+                samples.push(Sample::new(first + i, found.clone(), ends(&found)));
             }
         }
-        // A data set may have them for some of its prompts only.
-        ensure!(!samples.is_empty(), "the task {} has no {what} for {} prompts", self.task.name(), prompts.len());
-        Ok(samples)
+        samples
     }
 }
 
+/// What one rank has of a batch.
+#[derive(Serialize, Deserialize)]
+struct Share {
+    samples: Vec<Sample>,
+    cost: Cost,
+    speculation: Option<Counts>,
+    /// Of drawing, of the rewards, and of the reference.
+    seconds: [f64; 3],
+}
+
 impl Batch {
+    /// Makes of the shares of all ranks the whole batch, which each of them gets. The ranks wait for each other: seconds are
+    /// those of the slowest.
+    pub(super) fn exchange(&mut self, ranks: &Ranks) -> Result<()> {
+        let share = Share {
+            samples: std::mem::take(&mut self.samples),
+            cost: self.cost,
+            speculation: self.speculation,
+            seconds: [self.seconds_rollout, self.seconds_reward, self.seconds_reference],
+        };
+        self.cost = Cost::default();
+        self.speculation = None;
+        let mut slowest = [0.0; 3];
+        for share in ranks.exchange(share)? {
+            self.samples.extend(share.samples);
+            self.cost += share.cost;
+            if let Some(counts) = share.speculation {
+                *self.speculation.get_or_insert_default() += counts;
+            }
+            slowest
+                .iter_mut()
+                .zip(share.seconds)
+                .for_each(|(most, seconds): (&mut f64, f64)| *most = most.max(seconds));
+        }
+        [self.seconds_rollout, self.seconds_reward, self.seconds_reference] = slowest;
+        Ok(())
+    }
+
     /// What the method learns from, of samples that have rewards and log-probabilities.
     pub(super) fn learn(
         &mut self,

@@ -1,10 +1,10 @@
 //! Gradients of all variables: taken, summed over microbatches, measured, clipped.
 
 use anyhow::{Context, Result, ensure};
-use candle_core::{DType, Tensor};
+use candle_core::{DType, Tensor, Var};
 use rayon::prelude::*;
 
-use crate::nn::{GradientSum, Params, on_gpu, with_values, with_values_mut};
+use crate::nn::{GradientSum, Params, on_gpu, sum_dtype, with_values, with_values_mut};
 use crate::ranks::Ranks;
 use crate::simd::{self, Real};
 
@@ -54,11 +54,27 @@ impl Gradient {
         Ok(())
     }
 
-    /// Turns the values into their mean over the ranks of a training; none has been scaled.
-    pub fn mean_over(&mut self, ranks: &Ranks) -> Result<()> {
-        ensure!(self.scale == 1.0, "a gradient that was scaled is not averaged over ranks");
+    /// The sum over no microbatch.
+    pub fn zeros(params: &Params) -> Result<Self> {
+        let zeros = |(_, var): (&str, &Var)| Tensor::zeros(var.shape(), sum_dtype(var.dtype()), var.device());
+        let values = params.iter().map(zeros).collect::<candle_core::Result<_>>()?;
+        Ok(Self { values, scale: 1.0, squared_norm: Some(0.0), microbatches: 0, sum_of_squared_norms: 0.0 })
+    }
+
+    /// Turns a rank's sum over its microbatches into that over the microbatches of all ranks. Neither has been scaled.
+    /// Collective.
+    pub fn sum_over(&mut self, ranks: &Ranks) -> Result<()> {
+        ensure!(self.scale == 1.0, "a gradient that was scaled is not summed over ranks");
+        if ranks.size() == 1 {
+            return Ok(());
+        }
         self.values.iter().try_for_each(|value| ranks.mean_tensor(value))?;
+        // The values are the mean over the ranks.
+        self.scale = ranks.size() as f64;
         self.squared_norm = None;
+        let counted = ranks.exchange((self.microbatches, self.sum_of_squared_norms))?;
+        (self.microbatches, self.sum_of_squared_norms) =
+            counted.into_iter().fold((0, 0.0), |sum, rank| (sum.0 + rank.0, sum.1 + rank.1));
         Ok(())
     }
 

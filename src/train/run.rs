@@ -3,6 +3,7 @@
 //! A run that was killed goes on from its checkpoint and ends with the same rows and weights, for
 //! every random number is keyed by seed and step. A finished run is not run again.
 
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use super::{Budget, Spent, StepConfig, Trainer, checkpoint, evaluate};
 use crate::method::Method;
 use crate::models::LanguageModel;
 use crate::progress::Progress;
+use crate::ranks::Ranks;
 use crate::record::{EvaluationRow, Kind, RunFolder, SampleRow, StepRow};
 use crate::target::Target;
 use crate::tasks::{Prompt, Split, Task};
@@ -164,6 +166,16 @@ pub enum Trained {
 pub struct Run {
     pub spec: RunSpec,
     pub folder: RunFolder,
+    ranks: Ranks,
+}
+
+/// How rank 0 finds a run's folder.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+enum Found {
+    Done,
+    /// Another process works on it.
+    Taken,
+    Free,
 }
 
 const SPEC: &str = "spec.json";
@@ -173,7 +185,12 @@ impl Run {
     /// The run's place is `runs/NAME`.
     pub fn new(runs: &Path, spec: RunSpec) -> Result<Self> {
         let folder = RunFolder::new(runs.join(spec.name()?));
-        Ok(Self { spec, folder })
+        Ok(Self { spec, folder, ranks: Ranks::alone() })
+    }
+
+    /// The run as several processes train it together. They share a disk: rank 0 alone writes the folder, all of them read it.
+    pub fn over(self, ranks: &Ranks) -> Self {
+        Self { ranks: ranks.clone(), ..self }
     }
 
     pub fn is_done(&self) -> bool {
@@ -199,23 +216,47 @@ impl Run {
     /// As [`Run::train`], but for that.
     pub fn try_train(&self, task: &dyn Task, models: &Models, progress: &Progress) -> Result<Trained> {
         let name = self.spec.name()?;
-        if self.is_done() {
-            progress.inc(self.spec.config.steps);
-            return Ok(Trained::Here);
-        }
+        self.ranks.same("the run", &name)?;
         ensure!(self.spec.initial == models.initial.digest()?, "{name}: π_init is not the model of the spec");
         let target = target_of(&self.spec.method, models);
         ensure!(self.spec.target == target, "{name}: the target is not the model of the spec");
+        let mut lock = None;
+        let found = self.on_rank_0(|| self.find(&mut lock))?;
+        match found {
+            Found::Done => progress.inc(self.spec.config.steps),
+            Found::Taken => return Ok(Trained::Elsewhere),
+            Found::Free => self.finish(task, models, progress).with_context(|| format!("run {name}"))?,
+        }
+        Ok(Trained::Here)
+    }
+
+    /// What rank 0 does while the others wait, and what it came to.
+    pub(crate) fn on_rank_0<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T>
+    where
+        T: Serialize + serde::de::DeserializeOwned,
+    {
+        // A list: in what is sent, an outcome without a value is no different from none.
+        let outcome = if self.ranks.rank() == 0 { work().map(|outcome| vec![outcome]) } else { Ok(Vec::new()) };
+        let outcomes = self.ranks.exchange(self.ranks.agree(outcome)?)?;
+        outcomes.into_iter().flatten().next().context("rank 0 has an outcome")
+    }
+
+    /// Takes the run's folder if it is free.
+    fn find(&self, lock: &mut Option<File>) -> Result<Found> {
+        if self.is_done() {
+            return Ok(Found::Done);
+        }
         self.folder.create()?;
-        let Some(_lock) = self.folder.try_lock()? else { return Ok(Trained::Elsewhere) };
+        *lock = self.folder.try_lock()?;
+        if lock.is_none() {
+            return Ok(Found::Taken);
+        }
         // Another process may have done it between the first look and the lock.
         if self.is_done() {
-            progress.inc(self.spec.config.steps);
-            return Ok(Trained::Here);
+            return Ok(Found::Done);
         }
         self.write_spec()?;
-        self.finish(task, models, progress).with_context(|| format!("run {name}"))?;
-        Ok(Trained::Here)
+        Ok(Found::Free)
     }
 
     /// The steps that are written down so far.
@@ -239,18 +280,18 @@ impl Run {
         let RunSpec { method, seed, config, .. } = &self.spec;
         let reference = models.initial.frozen()?;
         let target = Some(&*models.target);
-        let mut trainer = Trainer::new(task, method.clone(), config.step, *seed, &models.initial, &reference, target)?;
-        checkpoint::restore(&self.folder, &mut trainer)?;
-        self.folder.remove_parts_after(trainer.step_count())?;
+        let trainer = Trainer::new(task, method.clone(), config.step, *seed, &models.initial, &reference, target)?;
+        let mut trainer = trainer.over(&self.ranks)?;
+        self.restore(&mut trainer)?;
         progress.inc(trainer.step_count());
         let mut pending = Pending::default();
         let look = |trainer: &Trainer, pending: &mut Pending, looks: &mut Looks| -> Result<()> {
             let policy = trainer.policy.frozen()?;
-            let (step, spent) = (trainer.step_count(), trainer.spent());
             let held_out = (config.evaluate_on, config.evaluation_prompts);
-            let evaluation = evaluate(task, &policy, &reference, held_out, *seed, step, spent)?;
+            let stand = (trainer.step_count(), trainer.spent());
+            let evaluation = evaluate(task, &policy, &reference, held_out, *seed, stand, &self.ranks)?;
             if looks.add(evaluation.row.reward, evaluation.row.kl) && config.keep_best {
-                checkpoint::save_best(&self.folder, &trainer.policy)?;
+                self.on_rank_0(|| checkpoint::save_best(&self.folder, &trainer.policy))?;
             }
             pending.evaluations.push(evaluation.row);
             pending.samples.extend(evaluation.samples);
@@ -285,18 +326,29 @@ impl Run {
                 look(&trainer, &mut pending, &mut looks)?;
             }
             if step.is_multiple_of(config.checkpoint_every) || self.end(&trainer, &looks).is_some() {
-                pending.flush(&self.folder, from, step)?;
-                checkpoint::save(&self.folder, &trainer)?;
+                let rows = std::mem::take(&mut pending);
+                self.on_rank_0(|| {
+                    rows.write(&self.folder, from, step)?;
+                    checkpoint::save(&self.folder, &trainer)
+                })?;
                 from = step;
             }
         };
         progress.inc(config.steps - trainer.step_count());
-        let done = serde_json::json!({
-            "steps": trainer.step_count(),
-            "end": end,
-            "weights": trainer.policy.digest()?,
-        });
-        self.folder.write_text(DONE, &(done.to_string() + "\n"))
+        let weights = trainer.policy.digest()?;
+        self.ranks.same("the trained policy", &weights)?;
+        let done = serde_json::json!({ "steps": trainer.step_count(), "end": end, "weights": weights });
+        self.on_rank_0(|| self.folder.write_text(DONE, &(done.to_string() + "\n")))
+    }
+
+    /// The state of the last checkpoint, where there is one; rows that were written after it are removed.
+    fn restore(&self, trainer: &mut Trainer) -> Result<()> {
+        self.ranks.agree(checkpoint::restore(&self.folder, trainer))?;
+        if self.ranks.size() > 1 {
+            let found = format!("{} steps\n{}", trainer.step_count(), trainer.params().digest()?);
+            self.ranks.same("the checkpoint", &found)?;
+        }
+        self.on_rank_0(|| self.folder.remove_parts_after(trainer.step_count()))
     }
 
     /// Why the run ends here, if it does.
@@ -401,13 +453,12 @@ struct Pending {
 }
 
 impl Pending {
-    fn flush(&mut self, folder: &RunFolder, from: u64, to: u64) -> Result<()> {
+    fn write(self, folder: &RunFolder, from: u64, to: u64) -> Result<()> {
         folder.write_part(Kind::Steps, from, to, StepRow::frame(&self.steps)?)?;
         if !self.evaluations.is_empty() {
             folder.write_part(Kind::Evaluations, from, to, EvaluationRow::frame(&self.evaluations)?)?;
             folder.write_part(Kind::Samples, from, to, SampleRow::frame(&self.samples)?)?;
         }
-        *self = Self::default();
         Ok(())
     }
 }

@@ -13,6 +13,7 @@ use crate::method::{Advantage, Method, Objective, Source};
 use crate::mixture::Temperature;
 use crate::models::{LanguageModel, Network};
 use crate::nn::{Linear, Params};
+use crate::ranks::Ranks;
 use crate::record::StepRow;
 use crate::rollout::Speculation;
 use crate::target::Target;
@@ -86,6 +87,8 @@ pub struct Trainer<'a> {
     pub(super) params: Params,
     pub(super) optimizer: AdamW,
     pub(super) state: State,
+    /// The processes that train together.
+    pub(super) ranks: Ranks,
 }
 
 /// What a training carries from step to step besides variables and optimizer.
@@ -210,7 +213,24 @@ impl<'a> Trainer<'a> {
         let optimizer = AdamW::new(&params, AdamWConfig::default())?;
         let rewards = Moments::default();
         let state = State { step: 0, spent: Spent::default(), rewards, beta: config.kl_coefficient };
-        Ok(Self { task, method, config, seed, policy, reference, target, value_head, params, optimizer, state })
+        let ranks = Ranks::alone();
+        Ok(Self { task, method, config, seed, policy, reference, target, value_head, params, optimizer, state, ranks })
+    }
+
+    /// The trainer as one rank of several: each draws and scores the responses to its part of the prompts and takes its part
+    /// of the microbatches, all of them make the same step. Every draw is that of one process alone; sums over
+    /// microbatches are in another order.
+    ///
+    /// # Errors
+    /// Prompts or microbatches that do not divide over the ranks.
+    pub fn over(self, ranks: &Ranks) -> Result<Self> {
+        let StepConfig { prompts, microbatches, .. } = self.config;
+        ensure!(
+            microbatches.is_multiple_of(ranks.size()),
+            "{prompts} prompts in {microbatches} microbatches do not divide over {} ranks",
+            ranks.size()
+        );
+        Ok(Self { ranks: ranks.clone(), ..self })
     }
 
     /// The number of steps done.
@@ -255,24 +275,40 @@ impl<'a> Trainer<'a> {
             target: self.target,
         };
         let prompts = origin.prompts();
-        let Drawn { samples, cost, speculation } = origin.samples(&prompts)?;
-        let mut batch = Batch { prompts, samples, cost, speculation, ..Batch::default() };
-        batch.seconds_rollout = start.elapsed().as_secs_f64();
-        self.score(&mut batch, &policy)?;
+        let own = || {
+            let Drawn { samples, cost, speculation } = origin.samples(&prompts, self.ranks.part(prompts.len()))?;
+            let mut batch = Batch { prompts, samples, cost, speculation, ..Batch::default() };
+            batch.seconds_rollout = start.elapsed().as_secs_f64();
+            self.score(&mut batch, &policy)?;
+            Ok(batch)
+        };
+        let mut batch = self.ranks.agree(own())?;
+        batch.exchange(&self.ranks)?;
+        // A data set may have answers to some of its prompts only.
+        ensure!(
+            !batch.samples.is_empty(),
+            "the task {} has nothing for {} prompts that the method {} reads",
+            self.task.name(),
+            batch.prompts.len(),
+            self.method.name
+        );
+        let rewards: Vec<_> = batch.samples.iter().map(|s| (s.reward, s.tokens.len(), s.ended)).collect();
+        let shaped = self.config.shaping.shape(&rewards, &mut self.state.rewards);
+        batch.samples.iter_mut().zip(shaped).for_each(|(sample, shaped)| sample.shaped = shaped);
         batch.learn(&self.method, &self.config, self.state.beta, self.seed, self.state.step)?;
         Ok(batch)
     }
 
     /// Rewards, and the log-probabilities that are not known yet.
-    fn score(&mut self, batch: &mut Batch, policy: &Network) -> Result<()> {
+    fn score(&self, batch: &mut Batch, policy: &Network) -> Result<()> {
+        if batch.samples.is_empty() {
+            return Ok(());
+        }
         let start = Instant::now();
         let responses: Vec<(&Prompt, &[u32])> =
             batch.samples.iter().map(|sample| (&batch.prompts[sample.prompt], &sample.tokens[..])).collect();
         let rewards = self.task.rewards(&responses)?;
         batch.samples.iter_mut().zip(rewards).for_each(|(sample, reward)| sample.reward = reward);
-        let rewards: Vec<_> = batch.samples.iter().map(|s| (s.reward, s.tokens.len(), s.ended)).collect();
-        let shaped = self.config.shaping.shape(&rewards, &mut self.state.rewards);
-        batch.samples.iter_mut().zip(shaped).for_each(|(sample, shaped)| sample.shaped = shaped);
         batch.seconds_reward = start.elapsed().as_secs_f64();
 
         let start = Instant::now();
@@ -299,7 +335,8 @@ impl<'a> Trainer<'a> {
         let StepConfig { learning_rate, warmup_steps, schedule, .. } = self.config;
         let learning_rate = schedule.rate(self.state.step, warmup_steps, learning_rate);
         let update = self.learn(batch, learning_rate)?;
-        let seconds_update = start.elapsed().as_secs_f64();
+        // All ranks count the same seconds, for a budget may end the run.
+        let seconds_update = self.ranks.exchange(start.elapsed().as_secs_f64())?.into_iter().fold(0.0, f64::max);
         let seconds = batch.seconds_rollout + batch.seconds_reward + batch.seconds_reference + seconds_update;
         let kl_coefficient = self.state.beta;
         let diagnosed = Diagnosed { method: &self.method, batch, update: update.as_ref() };

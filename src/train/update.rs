@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
 
 use super::batch::{Batch, Sample};
 use super::sequences::numbers;
@@ -156,10 +157,10 @@ impl Trainer<'_> {
     }
 
     fn ppo<'b>(&self, batch: &'b Batch, ppo: Ppo) -> Result<Lesson<'b>> {
-        let value_head = self.value_head.as_ref().context("PPO has a value head")?;
-        let all = Sequences::new(&batch.learned_pairs())?;
-        let hidden = all.hidden(&self.policy.frozen()?)?;
-        let old_values = all.by_response(&numbers(&value_head.apply(&hidden)?.squeeze(1)?)?);
+        let pairs = batch.learned_pairs();
+        let own = self.ranks.agree(self.values(&pairs[self.ranks.part(pairs.len())]))?;
+        let (old_values, reads): (Vec<_>, Vec<_>) = self.ranks.exchange(own)?.into_iter().unzip();
+        let (old_values, tokens_read) = (old_values.concat(), reads.into_iter().sum());
         let old = old_log_probs(batch)?;
         let (mut advantages, mut returns) = (Vec::new(), Vec::new());
         for (sample, values) in batch.learned_samples().zip(&old_values) {
@@ -174,7 +175,13 @@ impl Trainer<'_> {
         if ppo.whiten {
             whiten(&mut advantages);
         }
-        let advantages = all.by_response(&advantages);
+        let mut rest = &advantages[..];
+        let by_response = |(_, response): &(&[u32], &[u32])| {
+            let (own, others) = rest.split_at(response.len());
+            rest = others;
+            own.to_vec()
+        };
+        let advantages: Vec<Vec<f64>> = pairs.iter().map(by_response).collect();
         let loss = move |part: Part| {
             let rows = part.rows.clone();
             let (old, advantages) = (old[rows.clone()].concat(), advantages[rows.clone()].concat());
@@ -184,66 +191,113 @@ impl Trainer<'_> {
             let policy = policy_loss(part.log_probs, &old, &advantages, ppo.clip, tokens);
             Losses { policy, value: Some(value.times(ppo.value_coefficient)) }
         };
-        Ok(Lesson { epochs: ppo.epochs, tokens_read: all.read_count(), ..Lesson::new(loss) })
+        Ok(Lesson { epochs: ppo.epochs, tokens_read, ..Lesson::new(loss) })
     }
 
-    /// The mean gradient over the microbatches of one pass.
+    /// The value head's values of every token of every response, and the number of tokens that it took to read.
+    fn values(&self, pairs: &[(&[u32], &[u32])]) -> Result<(Vec<Vec<f64>>, usize)> {
+        if pairs.is_empty() {
+            return Ok((Vec::new(), 0));
+        }
+        let value_head = self.value_head.as_ref().context("PPO has a value head")?;
+        let sequences = Sequences::new(pairs)?;
+        let hidden = sequences.hidden(&self.policy.frozen()?)?;
+        let values = sequences.by_response(&numbers(&value_head.apply(&hidden)?.squeeze(1)?)?);
+        Ok((values, sequences.read_count()))
+    }
+
+    /// The mean gradient over the microbatches of one pass, of which every rank takes its part.
     fn gradient_of(&self, batch: &Batch, lesson: &Lesson) -> Result<(Gradient, Update)> {
         let all = batch.learned_pairs();
         let size = all.len().div_ceil(self.config.microbatches);
         // DPO's pairs stay together.
         let size = if let Objective::Dpo(_) = self.method.objective { size.next_multiple_of(2) } else { size };
-        let parts = all.len().div_ceil(size) as f64;
+        let microbatches: Vec<Range<usize>> =
+            (0..all.len()).step_by(size).map(|from| from..all.len().min(from + size)).collect();
+        let parts = microbatches.len() as f64;
         let share = Share {
             responses: all.len() as f64 / parts,
             tokens: all.iter().map(|(_, response)| response.len()).sum::<usize>() as f64 / parts,
             longest: self.task.max_response_tokens(),
         };
-        let mut gradient: Option<Gradient> = None;
-        let (mut total, mut all_log_probs, mut tokens_trained) = (0.0, Vec::new(), 0);
-        for (number, pairs) in all.chunks(size).enumerate() {
-            let sequences = Sequences::new(pairs)?;
-            let hidden = sequences.hidden(&self.policy.network)?;
-            let log_probs = sequences.log_probs(&self.policy.network, &hidden)?;
-            let values = self.value_head.as_ref().map(|head| head.apply(&hidden)?.squeeze(1)).transpose()?;
-            let log_probs_here = numbers(&log_probs)?;
-            let losses = (lesson.loss)(Part {
-                rows: number * size..number * size + pairs.len(),
-                lengths: sequences.lengths(),
-                log_probs: &log_probs_here,
-                values: &values.as_ref().map(numbers).transpose()?.unwrap_or_default(),
-                share,
-            });
-            let mut value = losses.policy.value;
-            let mut through = losses.policy.through(&log_probs)?;
-            if let (Some(loss), Some(values)) = (&losses.value, &values) {
-                value += loss.value;
-                through = (through.to_dtype(values.dtype())? + loss.through(values)?)?;
+        let own = || {
+            let (mut gradient, mut own): (Option<Gradient>, Pass) = Default::default();
+            for rows in &microbatches[self.ranks.part(microbatches.len())] {
+                let (part, pass) = self.microbatch(&all[rows.clone()], rows.clone(), share, lesson)?;
+                match &mut gradient {
+                    Some(sum) => sum.add(part)?,
+                    None => gradient = Some(part),
+                }
+                own.add(pass);
             }
-            ensure!(value.is_finite(), "the loss is not a number: {value}");
-            let part = Gradient::of(&through, &self.params)?;
-            match &mut gradient {
-                Some(sum) => sum.add(part)?,
-                None => gradient = Some(part),
-            }
-            total += value;
-            all_log_probs.extend(log_probs_here);
-            tokens_trained += sequences.read_count();
-        }
-        let mut gradient = gradient.context("a pass has a microbatch")?;
+            // Where fewer microbatches than ranks are left, some ranks have none.
+            Ok((gradient.map_or_else(|| Gradient::zeros(&self.params), Ok)?, own))
+        };
+        let (mut gradient, own) = self.ranks.agree(own())?;
+        gradient.sum_over(&self.ranks)?;
+        let mut pass = Pass::default();
+        self.ranks.exchange(own)?.into_iter().for_each(|share| pass.add(share));
         // Parts of different sizes have different variances.
         let gradient_variance = gradient.into_mean()?.filter(|_| all.len().is_multiple_of(size));
         let gradient_norm = gradient.norm()?;
         let update = Update {
-            loss: total / parts,
+            loss: pass.loss / parts,
             gradient_norm,
             gradient_variance,
-            log_probs: all_log_probs,
+            log_probs: pass.log_probs,
             weights: lesson.weights.clone(),
-            tokens_trained,
+            tokens_trained: pass.tokens,
             tokens_read: lesson.tokens_read,
         };
         Ok((gradient, update))
+    }
+
+    /// The gradient of one microbatch: of the responses `rows` of those that are learned from.
+    fn microbatch(
+        &self,
+        pairs: &[(&[u32], &[u32])],
+        rows: Range<usize>,
+        share: Share,
+        lesson: &Lesson,
+    ) -> Result<(Gradient, Pass)> {
+        let sequences = Sequences::new(pairs)?;
+        let hidden = sequences.hidden(&self.policy.network)?;
+        let log_probs = sequences.log_probs(&self.policy.network, &hidden)?;
+        let values = self.value_head.as_ref().map(|head| head.apply(&hidden)?.squeeze(1)).transpose()?;
+        let log_probs_here = numbers(&log_probs)?;
+        let losses = (lesson.loss)(Part {
+            rows,
+            lengths: sequences.lengths(),
+            log_probs: &log_probs_here,
+            values: &values.as_ref().map(numbers).transpose()?.unwrap_or_default(),
+            share,
+        });
+        let mut value = losses.policy.value;
+        let mut through = losses.policy.through(&log_probs)?;
+        if let (Some(loss), Some(values)) = (&losses.value, &values) {
+            value += loss.value;
+            through = (through.to_dtype(values.dtype())? + loss.through(values)?)?;
+        }
+        ensure!(value.is_finite(), "the loss is not a number: {value}");
+        let gradient = Gradient::of(&through, &self.params)?;
+        Ok((gradient, Pass { loss: value, log_probs: log_probs_here, tokens: sequences.read_count() }))
+    }
+}
+
+/// What passes over microbatches come to.
+#[derive(Default, Serialize, Deserialize)]
+struct Pass {
+    loss: f64,
+    log_probs: Vec<f64>,
+    /// Those that were read.
+    tokens: usize,
+}
+
+impl Pass {
+    fn add(&mut self, other: Pass) {
+        self.loss += other.loss;
+        self.log_probs.extend(other.log_probs);
+        self.tokens += other.tokens;
     }
 }
 

@@ -10,7 +10,7 @@ use qstar::ranks::{Ranks, Shard};
 use qstar::record::{self, RunFolder};
 use sha2::{Digest, Sha256};
 
-use super::training;
+use super::{runs, training};
 
 pub fn run(case: &str, folder: &Path) {
     let ranks = Ranks::launched().unwrap();
@@ -26,6 +26,10 @@ pub fn run(case: &str, folder: &Path) {
         "ends-early" => end(&ranks, ranks.mean(&mut [1.0])),
         "train" => end(&ranks, train(&ranks, folder, None)),
         "train-killed" => end(&ranks, train(&ranks, folder, Some(13))),
+        run if run.starts_with("run-") => {
+            std::fs::write(folder.join(format!("pid-{}", ranks.rank())), std::process::id().to_string()).unwrap();
+            end(&ranks, runs::train(&ranks, &run["run-".len()..], &folder.join("run")));
+        }
         // As a caller would who forgets the end.
         "leaves" => drop((in_step_3(&ranks, case), ranks)),
         early => end(&ranks, in_step_3(&ranks, early)),

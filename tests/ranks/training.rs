@@ -73,10 +73,7 @@ fn mean_gradient(model: &LanguageModel, step: usize, ranks: &Ranks, microbatches
         let pairs: Vec<_> = rows.iter().map(|(prompt, response)| (&prompt[..], &response[..])).collect();
         let sequences = Sequences::new(&pairs)?;
         let log_probs = sequences.log_probs(&model.network, &sequences.hidden(&model.network)?)?;
-        // Over all tokens of the batch, times the number of parts: the mean over the parts is the mean over the tokens.
-        let loss = maximum_likelihood_loss(&numbers(&log_probs)?, tokens as f64).times(parts as f64);
-        // Of each rank the mean over its microbatches, which all hold the same number of rows.
-        let loss = loss.times(1.0 / microbatches as f64);
+        let loss = maximum_likelihood_loss(&numbers(&log_probs)?, tokens as f64);
         let part = Gradient::of(&loss.through(&log_probs)?, &model.params)?;
         match &mut gradient {
             Some(sum) => sum.add(part)?,
@@ -87,7 +84,7 @@ fn mean_gradient(model: &LanguageModel, step: usize, ranks: &Ranks, microbatches
         total += f64::from((-sum * parts as f64 / tokens as f64) as f32);
     }
     let mut gradient = gradient.context("a rank has rows")?;
-    gradient.mean_over(ranks)?;
+    gradient.sum_over(ranks)?;
     let mut loss = [(total / microbatches as f64) as f32];
     ranks.mean(&mut loss)?;
     Ok((gradient, f64::from(loss[0])))

@@ -9,6 +9,7 @@ use std::path::Path;
 use polars::prelude::{DataFrame, ParquetReader, SerReader};
 use qstar::experiment::{Part, Plan, Preset, World, study};
 use qstar::method::{ON_POLICY, QSTAR, REINFORCE, SFT};
+use qstar::ranks::Ranks;
 
 use super::frames::{number, numbers, texts, word};
 
@@ -125,7 +126,9 @@ fn every_statistic_is_that_of_the_files() {
     let runs = tempfile::tempdir().unwrap();
     let methods = [SFT, ON_POLICY, REINFORCE, QSTAR];
     let part = Part::new(world.clone(), &methods, config, SEEDS as u64);
-    let results = Plan { name: "study".into(), parts: vec![part], runs: runs.path().into() }.train().unwrap();
+    let results = Plan { name: "study".into(), parts: vec![part], runs: runs.path().into(), ranks: Ranks::alone() }
+        .train()
+        .unwrap();
     let (evaluations, samples, steps) =
         (results.evaluations().unwrap(), results.samples().unwrap(), results.steps().unwrap());
     let thetas = [("π_init", &*world.models.initial)];

@@ -130,7 +130,7 @@ fn untempered() -> f64 {
 }
 
 /// What speculation came to, over all responses.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Counts {
     /// Rounds of responses: each is one reading of the expensive models, for one response.
     pub rounds: u64,
