@@ -312,6 +312,34 @@ fn every_target_speculates() -> Result<()> {
     Ok(())
 }
 
+/// A token whose embedding is not a number, in whichever model: the row that reads it is named.
+#[test]
+fn logits_that_are_not_numbers_name_their_row() {
+    let (broken, whole) = (llama(1), llama(2));
+    let embedding = broken.params.get("model.embed_tokens.weight").unwrap();
+    let mut rows: Vec<Vec<f32>> = embedding.to_vec2().unwrap();
+    rows[9].fill(f32::NAN);
+    let rows = candle_core::Tensor::from_vec(rows.concat(), (VOCABULARY, 16), &candle_core::Device::Cpu).unwrap();
+    embedding.set(&rows).unwrap();
+    let (broken_target, whole_target) = (Expert::new(&broken).unwrap(), Expert::new(&whole).unwrap());
+    let (broken, whole) = (broken.frozen().unwrap(), whole.frozen().unwrap());
+    // The prompt ends with that token.
+    let (prompt, sampler) = (&prompts()[2..], Sampler { first_row: 42, ..sampler(Q_STAR) });
+    let error = |policy: &Network, target: &dyn Target, draft: Draft| {
+        let speculated = sampler.speculate(policy, Some(target), draft, &Speculation::fixed(3), prompt, 1);
+        format!("{:#}", speculated.unwrap_err())
+    };
+    let errors = [
+        error(&broken, &whole_target, Draft::Policy),
+        error(&whole, &whole_target, Draft::Model(&broken)),
+        error(&whole, &broken_target, Draft::Policy),
+        format!("{:#}", sampler.draw(&broken, Some(&whole_target), prompt, 1).unwrap_err()),
+    ];
+    for error in errors {
+        assert!(error.contains("row 42") && error.contains("NaN"), "{error}");
+    }
+}
+
 #[test]
 fn what_cannot_be_speculated_is_said() {
     let policy = gpt2(1, 16).frozen().unwrap();
