@@ -229,6 +229,7 @@ fn greedy_is_as_without() {
     let speculation = Speculation::fixed(3);
     let drawn = none.speculate(&policy, Some(&target), Draft::Policy, &speculation, &prompts(), 2).unwrap();
     assert!(drawn.responses.len() == 6 && drawn.responses.iter().all(|response| response.draws.is_empty()));
+    assert_eq!((drawn.counts.tokens_per_round(), drawn.counts.acceptance()), (None, None));
 }
 
 #[test]

@@ -390,7 +390,9 @@ impl Rounds<'_, '_> {
         }
         if let Some(progress) = self.sampler.progress {
             let tokens = self.counts.tokens;
-            progress.message(format!("{tokens} tokens, {:.2} a round", self.counts.tokens_per_round()));
+            // This round is counted.
+            let a_round = self.counts.tokens_per_round().unwrap_or_default();
+            progress.message(format!("{tokens} tokens, {a_round:.2} a round"));
             progress.inc(tokens - before);
         }
         Ok(next)
