@@ -110,6 +110,12 @@ fn runs_are_trained_one_by_one_by_their_numbers() {
     assert_eq!(plan().finished().unwrap().runs().len(), 18);
     let page = study_page(&preset, &folders).unwrap().to_html();
     assert!(page.contains("H5") && page.contains("<svg") && page.contains("No run of this experiment is done"));
+    // Every run is listed once, with the experiments that it is part of.
+    for (_, run) in results.runs() {
+        assert_eq!(page.matches(&format!(">{}</td>", run.spec.name().unwrap())).count(), 1);
+    }
+    let shared = |row: &&str| row.contains(">micro-qstar-s0-") && row.contains(">main, rules, weights");
+    assert_eq!(page.split("<tr>").filter(shared).count(), 1);
     let tuned = results.only("setting", "tuned").unwrap();
     assert_eq!((tuned.runs().len(), tuned.methods().len()), (9, 9));
     let error = tuned.only("setting", "common").err().unwrap().to_string();

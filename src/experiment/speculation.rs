@@ -222,7 +222,10 @@ fn interleaved(pair: &SpeculativePair, ways: &[Speculation], turns: usize, label
 fn row(pair: &SpeculativePair, way: &Speculation, costs: &BatchCosts, turns: &[Turn]) -> Result<SpeculationRow> {
     let mut counts = Counts::default();
     turns.iter().for_each(|turn| counts += turn.counts);
-    let acceptance = counts.acceptances().with_context(|| format!("{}: no drafted token was tested", pair.name))?;
+    let (acceptance, tokens_per_verification) = counts
+        .acceptances()
+        .zip(counts.tokens_per_round())
+        .with_context(|| format!("{}: no drafted token was tested", pair.name))?;
     let gamma = match way.gamma {
         Gamma::Fixed(gamma) => gamma,
         other => bail!("{}: the formula knows a fixed γ, not {other:?}", pair.name),
@@ -244,7 +247,7 @@ fn row(pair: &SpeculativePair, way: &Speculation, costs: &BatchCosts, turns: &[T
         acceptance: counts.acceptance().unwrap_or(0.0),
         acceptance_first: acceptance.first,
         acceptance_later: acceptance.later,
-        tokens_per_verification: counts.tokens_per_round(),
+        tokens_per_verification,
         cost_ratio: whole.draft / reading,
         token_cost: (whole.token / reading).max(0.0),
         seconds_standard: quantile(&column(&|turn| turn.standard), 0.5),

@@ -32,17 +32,47 @@ pub fn study_page(preset: &Preset, folders: &Folders) -> Result<Page> {
         .section("The runs")
         .table("The plan of the main comparison, and what is done of it", &main.status()?);
     page = comparison(page, &results, &levels)?;
+    let mut listed = Listed::default();
+    listed.add(Experiment::Main, &results)?;
     for experiment in Experiment::ALL.into_iter().filter(|experiment| *experiment != Experiment::Main) {
         let results = experiment.plan(preset, folders)?.finished()?;
+        listed.add(experiment, &results)?;
         page = page.section(&format!("{}: {}", experiment.name(), experiment.question()));
         page = match results.runs().is_empty() {
             true => page.text("No run of this experiment is done."),
             false => of_experiment(page, experiment, &results, &levels)?,
         };
     }
-    let names = results.runs().iter().map(|(_, run)| run.spec.name()).collect::<Result<Vec<_>>>()?;
     let page = page.section("Environment, seeds and hashes").table("Versions and machine", &environment()?);
-    page.runs("The runs of the main comparison", &folders.runs, names)
+    page.runs("The runs of all experiments", &folders.runs, listed.runs())
+}
+
+/// The names of runs, each once, with the experiments that share it.
+#[derive(Default)]
+struct Listed {
+    runs: Vec<(String, Vec<&'static str>)>,
+}
+
+impl Listed {
+    fn add(&mut self, experiment: Experiment, results: &Results) -> Result<()> {
+        for (_, run) in results.runs() {
+            let name = run.spec.name()?;
+            let known = self.runs.iter().position(|(known, _)| *known == name);
+            let at = known.unwrap_or_else(|| {
+                self.runs.push((name, Vec::new()));
+                self.runs.len() - 1
+            });
+            let experiments = &mut self.runs[at].1;
+            if !experiments.contains(&experiment.name()) {
+                experiments.push(experiment.name());
+            }
+        }
+        Ok(())
+    }
+
+    fn runs(self) -> impl Iterator<Item = (String, String)> {
+        self.runs.into_iter().map(|(name, experiments)| (experiments.join(", "), name))
+    }
 }
 
 fn comparison(mut page: Page, results: &Results, levels: &[(&str, f64)]) -> Result<Page> {

@@ -3,6 +3,9 @@
 use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter};
 use std::ops::Range;
 
+/// Decades that a logarithmic axis names at most: more labels would run into each other.
+const MOST_DECADES: usize = 8;
+
 /// A linear axis from `low` to `high`. A logarithmic one is a linear one of decimal logarithms.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Axis {
@@ -43,7 +46,8 @@ impl Axis {
         }
     }
 
-    /// Holds `low..high`, which must be positive, between round numbers.
+    /// Holds `low..high`, which must be positive, between round numbers. Of many decades every second, third, ... is named, and
+    /// 1 among them where the span holds it.
     pub fn logarithmic(label: &str, low: f64, high: f64) -> Self {
         let round: Vec<f64> =
             (-40..=40).flat_map(|power| [1.0, 2.0, 5.0].map(|factor| factor * 10f64.powi(power))).collect();
@@ -52,7 +56,9 @@ impl Axis {
         let first = round.iter().rposition(below).unwrap_or(0).min(round.len() - 2);
         let last = round.iter().position(above).unwrap_or(round.len() - 1);
         let within = &round[first..=last.max(first + 1)];
-        let decades: Vec<f64> = within.iter().copied().filter(|x| is_power_of_ten(*x)).collect();
+        let mut decades: Vec<f64> = within.iter().copied().filter(|x| is_power_of_ten(*x)).collect();
+        let apart = decades.len().div_ceil(MOST_DECADES).max(1) as i64;
+        decades.retain(|x| (x.log10().round() as i64).rem_euclid(apart) == 0);
         // One or two numbers would hardly name an axis.
         let named = if decades.len() < 3 { within } else { &decades };
         Self {
@@ -210,6 +216,21 @@ mod tests {
         let tiny = Axis::logarithmic("", 1e-12, 1e-9);
         assert_eq!(texts(tiny), ["1e−12", "1e−11", "1e−10", "1e−9"]);
         assert_eq!(texts(Axis::logarithmic("", 1.0, 1.0)), ["1", "2"]);
+    }
+
+    #[test]
+    fn many_decades_are_named_in_part() {
+        let axis = |low, high| texts(Axis::logarithmic("", low, high));
+        assert_eq!(axis(1e-4, 1e3), ["1e−4", "0.001", "0.01", "0.1", "1", "10", "100", "1000"]);
+        assert_eq!(axis(1e-4, 1e4), ["1e−4", "0.01", "1", "100", "1e4"]);
+        assert_eq!(axis(0.03, 3e8), ["1", "100", "1e4", "1e6", "1e8"]);
+        assert_eq!(axis(1e-20, 1.0), ["1e−18", "1e−15", "1e−12", "1e−9", "1e−6", "0.001", "1"]);
+        // What is named lies in the span, which is held whole.
+        for decades in 1..=80 {
+            let axis = Axis::logarithmic("", 1e-40, 10f64.powi(decades - 40));
+            assert!((3..=MOST_DECADES).contains(&axis.ticks.len()), "{decades}: {:?}", axis.ticks);
+            assert!(axis.ticks.iter().all(|(at, _)| (axis.low..=axis.high).contains(at)), "{decades}");
+        }
     }
 
     #[test]

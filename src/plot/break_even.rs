@@ -1,6 +1,6 @@
 //! Where speculation pays: acceptance against the cost of the draft.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use polars::prelude::DataFrame;
 
 use super::axis::Axis;
@@ -20,7 +20,8 @@ use crate::rollout::speculative::formula::Costs;
 /// what a token more adds to a reading, over the same).
 ///
 /// # Errors
-/// No rows, a missing column or one of another type, a null, no row with a single candidate.
+/// No rows, a missing column or one of another type, a null, no row with a single candidate, a cost of a drafted token that is
+/// not positive.
 pub fn break_even(speedups: &DataFrame) -> Result<Figure> {
     let columns = Columns::of(speedups, "break_even", "the frame of speculation::speedups")?;
     let rows = columns.texts("pair")?.into_iter().zip(columns.required_integers("candidates")?);
@@ -28,15 +29,16 @@ pub fn break_even(speedups: &DataFrame) -> Result<Figure> {
     let points = columns.required_numbers("acceptance")?.into_iter().zip(costs);
     let mut pairs: Vec<Pair> = Vec::new();
     for ((name, _), (acceptance, (ratio, token))) in rows.zip(points).filter(|((_, candidates), _)| *candidates == 1) {
+        ensure!(
+            ratio > 0.0,
+            "`cost_ratio` must be positive to stand on a logarithmic axis: {ratio} of {name:?} is not"
+        );
         match pairs.iter_mut().find(|pair| pair.name == name) {
             Some(pair) => pair.points.push((ratio, acceptance)),
             None => pairs.push(Pair { name, token, points: vec![(ratio, acceptance)] }),
         }
     }
-    anyhow::ensure!(
-        !pairs.is_empty(),
-        "break_even shows single candidates, and the frame has none: measure with k = 1"
-    );
+    ensure!(!pairs.is_empty(), "break_even shows single candidates, and the frame has none: measure with k = 1");
     let most = columns.required_integers("gamma")?.into_iter().max().unwrap_or(1).max(1) as usize;
     let look = |index: usize| style::SERIES[index % style::SERIES.len()];
     let mut legend: Vec<Entry> =

@@ -288,6 +288,10 @@ fn speedups_stand_beside_what_was_predicted() {
     check(&figure, &["equal", "deeper", "a token more in a reading is free", "Acceptance"], 648, 368);
     let candidates = error(break_even(&with(&speedups(), "candidates", 3i64)));
     assert!(candidates.contains("measure with k = 1"), "{candidates}");
+    for ratio in [0.0, -0.2] {
+        let free = error(break_even(&with(&speedups(), "cost_ratio", ratio)));
+        assert!(free.contains("`cost_ratio` must be positive"), "{free}");
+    }
     let negative = error(measured_speedup(&with(&speedups(), "speedup", -1.0)));
     assert!(negative.contains("speed-ups are positive"), "{negative}");
 }

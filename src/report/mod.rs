@@ -75,9 +75,14 @@ impl Page {
     }
 
     /// A frame as a table.
-    pub fn table(mut self, caption: &str, frame: &DataFrame) -> Self {
+    pub fn table(self, caption: &str, frame: &DataFrame) -> Self {
+        self.table_of(caption, frame, ROWS)
+    }
+
+    /// The same with at most so many `rows`.
+    fn table_of(mut self, caption: &str, frame: &DataFrame, rows: usize) -> Self {
         let id = self.entry(caption);
-        let (caption, table) = (text(caption), clean(&table_html(frame, ROWS)));
+        let (caption, table) = (text(caption), clean(&table_html(frame, rows)));
         let _ = writeln!(
             self.body,
             "<figure id=\"{id}\"><figcaption>{caption}</figcaption>\n<div class=\"table\">{table}</div></figure>"
@@ -108,14 +113,20 @@ impl Page {
         Ok(self)
     }
 
-    /// A table of runs with their seeds and hashes: what they were asked for, and what they ended with.
+    /// A table of runs with their seeds and hashes: what they were asked for, and what they ended with. Each is given as the
+    /// experiments that it is part of and its name. No row is left out, however many there are.
     ///
     /// # Errors
     /// A run without a readable `spec.json`, which is named.
-    pub fn runs<S: AsRef<str>>(self, caption: &str, folder: &Path, names: impl IntoIterator<Item = S>) -> Result<Self> {
-        let rows: Vec<RunRow> =
-            names.into_iter().map(|name| RunRow::read(folder, name.as_ref())).collect::<Result<_>>()?;
-        Ok(self.table(caption, &RunRow::frame(&rows)?))
+    pub fn runs<E: AsRef<str>, S: AsRef<str>>(
+        self,
+        caption: &str,
+        folder: &Path,
+        runs: impl IntoIterator<Item = (E, S)>,
+    ) -> Result<Self> {
+        let read = |(experiments, name): (E, S)| RunRow::read(folder, experiments.as_ref(), name.as_ref());
+        let rows: Vec<RunRow> = runs.into_iter().map(read).collect::<Result<_>>()?;
+        Ok(self.table_of(caption, &RunRow::frame(&rows)?, rows.len()))
     }
 
     /// The whole page.

@@ -10,6 +10,8 @@ use crate::record::{RunFolder, record};
 record! {
     /// What a run was asked for, and what it ended with.
     pub struct RunRow {
+        /// Experiments that it is part of.
+        pub experiments: String,
         /// Name of its folder: task, method, seed and a hash of all that decides its result.
         pub run: String,
         /// Task that it trains on.
@@ -36,7 +38,7 @@ record! {
 impl RunRow {
     /// # Errors
     /// A `spec.json` that is missing or cannot be read, or that names no task, method or seed; a `done.json` that cannot be read.
-    pub(super) fn read(folder: &Path, name: &str) -> Result<Self> {
+    pub(super) fn read(folder: &Path, experiments: &str, name: &str) -> Result<Self> {
         let run = RunFolder::new(folder.join(name));
         let (spec, done) = (read(&run, "spec.json")?, run.file("done.json"));
         let done = if done.exists() { read(&run, "done.json")? } else { Value::Null };
@@ -47,6 +49,7 @@ impl RunRow {
         };
         let text = |value: &Value, field: &str| value[field].as_str().map(str::to_owned);
         Ok(Self {
+            experiments: experiments.to_owned(),
             run: name.to_owned(),
             task: needed(spec["task"].as_str(), "task")?,
             method: needed(spec["method"]["name"].as_str(), "method")?,

@@ -43,7 +43,7 @@ fn a_page_is_well_formed_whole_and_escaped() {
         .unwrap()
         .section("Where this comes from")
         .table("Environment", &environment().unwrap())
-        .runs("Runs", folder.path(), ["micro-qstar-s3-abc"])
+        .runs("Runs", folder.path(), [("main, rules", "micro-qstar-s3-abc")])
         .unwrap();
     let path = folder.path().join("made/report.html");
     page.write(&path).unwrap();
@@ -62,7 +62,7 @@ fn a_page_is_well_formed_whole_and_escaped() {
     // The sample is there as text.
     let cells: String = all("td").iter().flat_map(|cell| cell.descendants()).filter_map(|node| node.text()).collect();
     assert!(cells.contains("<script>alert(1)</script>\u{fffd}\u{fffd}\"'&amp;]]>"), "{cells}");
-    for found in ["150", "cafe", "f00d", "beef", "candle-core", "GMT", "micro-qstar-s3-abc"] {
+    for found in ["150", "cafe", "f00d", "beef", "candle-core", "GMT", "main, rules", "micro-qstar-s3-abc"] {
         assert!(cells.contains(found), "no {found}");
     }
     // The names of SVG are the only addresses.
@@ -90,12 +90,25 @@ fn what_runs_or_loads_is_refused() {
 #[test]
 fn runs_that_cannot_be_read_are_named() {
     let folder = tempfile::tempdir().unwrap();
-    let error = |names: &[&str]| format!("{:#}", Page::new("p").runs("r", folder.path(), names).unwrap_err());
-    assert!(error(&["none"]).contains("none/spec.json: cannot be read"));
+    let error = |name: &str| format!("{:#}", Page::new("p").runs("r", folder.path(), [("main", name)]).unwrap_err());
+    assert!(error("none").contains("none/spec.json: cannot be read"));
     let run = RunFolder::new(folder.path().join("half"));
     run.create().unwrap();
     run.write_text("spec.json", r#"{"task": "micro", "seed": 1}"#).unwrap();
-    assert!(error(&["half"]).contains("half/spec.json: it names no method"));
+    assert!(error("half").contains("half/spec.json: it names no method"));
+}
+
+#[test]
+fn runs_are_all_listed_however_many() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = RunFolder::new(folder.path().join("one"));
+    run.create().unwrap();
+    run.write_text("spec.json", r#"{"task": "micro", "method": {"name": "qstar"}, "seed": 3}"#).unwrap();
+    let page = Page::new("p").runs("r", folder.path(), vec![("main", "one"); ROWS + 2]).unwrap().to_html();
+    assert_eq!(page.matches(">one</td>").count(), ROWS + 2);
+    // Of other tables a part is shown.
+    let frame = df!("i" => vec![1i64; ROWS + 2]).unwrap();
+    assert!(Page::new("p").table("t", &frame).to_html().contains("2 more rows"));
 }
 
 #[test]

@@ -193,50 +193,41 @@ mod tests {
     use super::*;
     use crate::simd::Real;
 
+    /// Rows of the product, inner ones, columns.
+    const SHAPES: [(usize, usize, usize); 7] =
+        [(1, 3, 5), (2, 8, 48), (13, 7, 16), (16, 33, 64), (9, 16, 100), (7, 5, 8), (3, 0, 20)];
+    /// By how much rows of b and of the product are longer than they have columns.
+    const B_ROOM: usize = 3;
+    const OUT_ROOM: usize = 1;
+
+    /// The product of a and b, in place of what stands in `start` or added to it.
+    fn product<T: Real>(
+        (rows, inner, cols): (usize, usize, usize),
+        (a, a_row, a_step): (&[T], usize, usize),
+        b: &[T],
+        start: &[T],
+        add: bool,
+    ) -> Vec<T> {
+        let mut product = start.to_vec();
+        let (b_step, out_step, out) = (cols + B_ROOM, cols + OUT_ROOM, &mut product[..]);
+        T::small_product(SmallProduct { a, a_row, a_step, b, b_step, rows, inner, cols, out, out_step, add });
+        product
+    }
+
     /// Every shape of tile and what is left of it, both ways that a may lie.
     #[test]
     fn small_products_are_those_of_plain_loops() {
-        for (rows, inner, cols) in
-            [(1, 3, 5), (2, 8, 48), (13, 7, 16), (16, 33, 64), (9, 16, 100), (7, 5, 8), (3, 0, 20)]
-        {
+        let narrow = |x: &[f64]| x.iter().map(|&x| x as f32).collect::<Vec<f32>>();
+        for shape in SHAPES {
+            let (rows, inner, cols) = shape;
             let a: Vec<f64> = (0..rows * inner).map(|i| (0.3 * i as f64).sin()).collect();
-            let b: Vec<f64> = (0..inner * (cols + 3)).map(|i| (0.7 * i as f64).cos()).collect();
-            let start: Vec<f64> = (0..rows * (cols + 1)).map(|i| i as f64 * 0.01).collect();
-            let narrow = |x: &[f64]| x.iter().map(|&x| x as f32).collect::<Vec<f32>>();
+            let b: Vec<f64> = (0..inner * (cols + B_ROOM)).map(|i| (0.7 * i as f64).cos()).collect();
+            let start: Vec<f64> = (0..rows * (cols + OUT_ROOM)).map(|i| i as f64 * 0.01).collect();
+            let (a_f32, b_f32, start_f32) = (narrow(&a), narrow(&b), narrow(&start));
             for (a_row, a_step) in [(inner, 1), (1, rows)] {
                 for add in [false, true] {
-                    let (mut expected, mut found) = (start.clone(), narrow(&start));
-                    let (b_step, out_step) = (cols + 3, cols + 1);
-                    let (a_f32, b_f32) = (narrow(&a), narrow(&b));
-                    let (a, b) = (&a[..], &b[..]);
-                    let wide = SmallProduct {
-                        a,
-                        a_row,
-                        a_step,
-                        b,
-                        b_step,
-                        rows,
-                        inner,
-                        cols,
-                        out: &mut expected,
-                        out_step,
-                        add,
-                    };
-                    f64::small_product(wide);
-                    let (a, b, out) = (&a_f32[..], &b_f32[..], &mut found[..]);
-                    f32::small_product(SmallProduct {
-                        a,
-                        a_row,
-                        a_step,
-                        b,
-                        b_step,
-                        rows,
-                        inner,
-                        cols,
-                        out,
-                        out_step,
-                        add,
-                    });
+                    let expected = product(shape, (&a[..], a_row, a_step), &b, &start, add);
+                    let found = product(shape, (&a_f32[..], a_row, a_step), &b_f32, &start_f32, add);
                     for (i, (x, y)) in expected.iter().zip(&found).enumerate() {
                         assert!((x - f64::from(*y)).abs() < 1e-5, "{rows} {inner} {cols}, place {i}: {x} {y}");
                     }

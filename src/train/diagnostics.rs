@@ -117,7 +117,7 @@ impl Diagnosed<'_> {
             kl_coefficient: 0.0,
             log_prob_gap: self.gap(),
             draft_acceptance: self.batch.speculation.and_then(|counts| counts.acceptance()),
-            tokens_per_verification: self.batch.speculation.map(|counts| counts.tokens_per_round()),
+            tokens_per_verification: self.batch.speculation.and_then(|counts| counts.tokens_per_round()),
             target_reward_calls: self.batch.cost.reward_calls as i64,
             target_reward_hits: self.batch.cost.reward_hits as i64,
             seconds_rollout: self.batch.seconds_rollout,

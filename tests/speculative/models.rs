@@ -3,9 +3,10 @@
 use anyhow::Result;
 use qstar::mixture::{Rule, Temperature, Truncation, distribution, distribution_softmax};
 use qstar::models::{Config, Gpt2Config, LanguageModel, LlamaConfig, Network};
-use qstar::rollout::{Draft, Gamma, Proposal, Response, Sampler, Speculated, Speculation};
+use qstar::rollout::{Draft, Gamma, Proposal, Response, Sampler, Speculated, Speculation, StopStrings};
 use qstar::target::{Expert, RewardSoftmax, SequenceReward, SoftmaxConfig, Target};
 use statrs::distribution::{ChiSquared, ContinuousCDF};
+use tokenizers::Tokenizer;
 
 pub const VOCABULARY: usize = 13;
 
@@ -161,9 +162,60 @@ fn positions_can_be_filled() {
     }
 }
 
+/// A tokenizer for the models' tokens: an end, and letters.
+fn tokenizer() -> Tokenizer {
+    let tokens = std::iter::once("</s>".to_string()).chain(('a'..='l').map(String::from));
+    let vocabulary: serde_json::Map<_, _> = tokens.enumerate().map(|(i, token)| (token, i.into())).collect();
+    assert_eq!(vocabulary.len(), VOCABULARY);
+    let json = serde_json::json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
+        "pre_tokenizer": null, "post_processor": null, "decoder": {"type": "Fuse"},
+        "model": {"type": "WordLevel", "vocab": vocabulary, "unk_token": "a"},
+    });
+    Tokenizer::from_bytes(json.to_string()).unwrap()
+}
+
+/// Greedy, so that both samplers draw the same: a response ends with the token that completes a string, wherever that stands
+/// in a draft.
+#[test]
+fn stop_strings_end_responses_as_without() {
+    let (policy, small) = (gpt2(1, 16).frozen().unwrap(), gpt2(7, 8).frozen().unwrap());
+    let expert = gpt2(2, 24);
+    let (target, own) = (Expert::new(&expert).unwrap(), expert.frozen().unwrap());
+    let tokenizer = tokenizer();
+    let ends = |responses: &[Response]| responses.iter().map(|r| (r.tokens(), r.ended)).collect::<Vec<_>>();
+    for proposal in [Q_STAR, Proposal::Target] {
+        let greedy = Sampler { truncation: Truncation::GREEDY, stop_tokens: &[], ..sampler(proposal) };
+        let whole = greedy.draw(&policy, Some(&target), &prompts(), 1).unwrap()[0].tokens();
+        assert_eq!(whole.len(), 12);
+        // Two neighbouring tokens of the first response, which may stand in it and in others before.
+        for last in 2..11 {
+            let string = tokenizer.decode(&whole[last - 2..last], false).unwrap();
+            let stop = StopStrings::new(&tokenizer, [string.clone()]).unwrap();
+            let stopping = Sampler { stop_strings: Some(stop), ..greedy.clone() };
+            let plain = stopping.draw(&policy, Some(&target), &prompts(), 1).unwrap();
+            assert!(plain[0].ended && plain[0].draws.len() <= last, "{string:?}");
+            for (draft, speculation) in speculations(&small) {
+                let drawn = stopping.speculate(&policy, Some(&target), draft, &speculation, &prompts(), 1).unwrap();
+                assert_eq!(ends(&drawn.responses), ends(&plain), "{string:?} with {speculation:?}");
+            }
+            if proposal == Proposal::Target {
+                // The target drafts for itself, and all of the response at once: further tokens stand behind the string.
+                let (draft, speculation) = (Draft::Model(&own), Speculation::fixed(20));
+                let prompt = &prompts()[..1];
+                let drawn = stopping.speculate(&policy, Some(&target), draft, &speculation, prompt, 1).unwrap();
+                assert_eq!(ends(&drawn.responses), ends(&plain[..1]), "{string:?}");
+                let counts = drawn.counts;
+                assert_eq!((counts.rounds, counts.drafted, counts.accepted), (1, 11, counts.tokens), "{counts:?}");
+                assert!(counts.tokens < 11, "{counts:?}");
+            }
+        }
+    }
+}
+
 /// A greedy draft for a greedy q: what is drawn is the argmax, as without speculation.
 #[test]
-fn greedy_and_stop_strings_are_as_without() {
+fn greedy_is_as_without() {
     let (policy, small) = (gpt2(1, 16).frozen().unwrap(), gpt2(7, 8).frozen().unwrap());
     let target = Expert::new(&gpt2(2, 24)).unwrap();
     let greedy = Sampler { truncation: Truncation::GREEDY, ..sampler(Q_STAR) };
@@ -177,6 +229,7 @@ fn greedy_and_stop_strings_are_as_without() {
     let speculation = Speculation::fixed(3);
     let drawn = none.speculate(&policy, Some(&target), Draft::Policy, &speculation, &prompts(), 2).unwrap();
     assert!(drawn.responses.len() == 6 && drawn.responses.iter().all(|response| response.draws.is_empty()));
+    assert_eq!((drawn.counts.tokens_per_round(), drawn.counts.acceptance()), (None, None));
 }
 
 #[test]
@@ -258,6 +311,34 @@ fn every_target_speculates() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// A token whose embedding is not a number, in whichever model: the row that reads it is named.
+#[test]
+fn logits_that_are_not_numbers_name_their_row() {
+    let (broken, whole) = (llama(1), llama(2));
+    let embedding = broken.params.get("model.embed_tokens.weight").unwrap();
+    let mut rows: Vec<Vec<f32>> = embedding.to_vec2().unwrap();
+    rows[9].fill(f32::NAN);
+    let rows = candle_core::Tensor::from_vec(rows.concat(), (VOCABULARY, 16), &candle_core::Device::Cpu).unwrap();
+    embedding.set(&rows).unwrap();
+    let (broken_target, whole_target) = (Expert::new(&broken).unwrap(), Expert::new(&whole).unwrap());
+    let (broken, whole) = (broken.frozen().unwrap(), whole.frozen().unwrap());
+    // The prompt ends with that token.
+    let (prompt, sampler) = (&prompts()[2..], Sampler { first_row: 42, ..sampler(Q_STAR) });
+    let error = |policy: &Network, target: &dyn Target, draft: Draft| {
+        let speculated = sampler.speculate(policy, Some(target), draft, &Speculation::fixed(3), prompt, 1);
+        format!("{:#}", speculated.unwrap_err())
+    };
+    let errors = [
+        error(&broken, &whole_target, Draft::Policy),
+        error(&whole, &whole_target, Draft::Model(&broken)),
+        error(&whole, &broken_target, Draft::Policy),
+        format!("{:#}", sampler.draw(&broken, Some(&whole_target), prompt, 1).unwrap_err()),
+    ];
+    for error in errors {
+        assert!(error.contains("row 42") && error.contains("NaN"), "{error}");
+    }
 }
 
 #[test]

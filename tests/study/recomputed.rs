@@ -311,8 +311,6 @@ fn check_verdict(judged: &DataFrame, rivals: &DataFrame, [evaluations, _, steps]
     let own = areas(evaluations, "qstar");
     let differences: Vec<Vec<f64>> =
         others.iter().map(|other| own.iter().zip(areas(evaluations, other)).map(|(a, b)| a - b).collect()).collect();
-    let least = differences.iter().map(|d| mean(d)).fold(f64::INFINITY, f64::min);
-    near(of("H2", "value"), least, "H2");
     let p: Vec<f64> =
         differences.iter().map(|d| 1.0 - 2.0 / PI * (mean(d) / ((d[0] - d[1]).abs() / 2.0)).abs().atan()).collect();
     let p_holm = holm(&p);
@@ -322,8 +320,14 @@ fn check_verdict(judged: &DataFrame, rivals: &DataFrame, [evaluations, _, steps]
         near(number(rivals, &row, "value"), mean(&differences[at]), other);
         near(number(rivals, &row, "p_holm"), p_holm[at], other);
     }
-    let beaten = (0..3).any(|at| p_holm[at] < 0.05 && mean(&differences[at]) < 0.0);
-    assert_eq!(says("H2") == "refuted", beaten);
+    let certain = |at: &usize| p_holm[*at] < 0.05;
+    let beaten: Vec<usize> = (0..3).filter(|at| certain(at) && mean(&differences[*at]) < 0.0).collect();
+    assert_eq!(says("H2") == "refuted", !beaten.is_empty());
+    // What the verdict rests on: where it is refuted what beats qstar for certain, else what is open.
+    let open: Vec<usize> = (0..3).filter(|at| !certain(at)).collect();
+    let decides = [beaten, open, vec![0, 1, 2]].into_iter().find(|some| !some.is_empty()).unwrap();
+    let least = decides.into_iter().map(|at| mean(&differences[at])).fold(f64::INFINITY, f64::min);
+    near(of("H2", "value"), least, "H2");
 
     // H3: ratios of the noise, geometric mean over seeds, where both have it.
     let log_noise = |method: &str| -> Vec<Option<f64>> {

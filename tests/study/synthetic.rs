@@ -146,6 +146,26 @@ fn noise_that_is_smaller_everywhere_supports_h3_and_what_was_not_found_does_not(
     assert!(format!("{error:#}").contains("two rows of one seed"), "{error:#}");
 }
 
+/// A method whose noise is now far below that of q*, now far above it: by the mean it may be the least noisy of all, and
+/// decides nothing.
+#[test]
+fn the_comparison_that_is_shown_is_the_one_that_decides() {
+    let made = runs(&[("sft", 0.5), ("qstar", 0.6)], 3);
+    let judged = |of_sft: f64, wild: [f64; 2]| {
+        let steady = |seed: i64, centre: f64| Some(centre * (1.0 + 10.0 * jitter(seed)));
+        let of_seed = |seed: i64| {
+            let of_dpo = Some(wild[seed as usize % 2]);
+            [("qstar", seed, steady(seed, 3.0)), ("sft", seed, steady(seed + 1, of_sft)), ("dpo", seed, of_dpo)]
+        };
+        let judged = verdict(&made, Some(&noise("t", &(0..4).flat_map(of_seed).collect::<Vec<_>>())));
+        let row = [("hypothesis", "H3")];
+        let p_holm = number(&judged, &row, "p_holm").unwrap();
+        (says(&judged, "H3"), word(&judged, &row, "against"), p_holm < 0.05)
+    };
+    assert_eq!(judged(1.0, [1e-4, 10.0]), ("refuted".to_owned(), "sft at π_init".to_owned(), true));
+    assert_eq!(judged(3.6, [1.0, 100.0]), ("undecided".to_owned(), "dpo at π_init".to_owned(), false));
+}
+
 #[test]
 fn a_moderate_distance_lies_between_others() {
     let mut made = runs(&[("sft", 0.5), ("reinforce", 0.55), ("qstar", 0.6)], 4);

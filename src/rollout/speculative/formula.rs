@@ -91,8 +91,13 @@ impl Costs {
     }
 
     /// The least acceptance, the same at all places, at which some γ from 1 to `most` is as fast as the standard sampler;
-    /// none where not even 1 is enough.
+    /// none where not even 1 is enough, or where a token of the standard sampler, a token of the draft or a reading costs
+    /// nothing or less.
     pub fn break_even(&self, most: usize) -> Option<f64> {
+        let costs = [self.standard, self.draft, self.verify + self.token];
+        if !costs.iter().all(|cost| *cost > 0.0) {
+            return None;
+        }
         let best = |acceptance: f64| {
             let speedups = (1..=most).map(|gamma| self.speedup(Acceptance::equal(acceptance), gamma));
             speedups.fold(0.0, f64::max)
@@ -139,6 +144,12 @@ mod tests {
         assert_eq!(costs.best_gamma(Acceptance::equal(even - 0.01), 10), 0);
         assert!(costs.best_gamma(Acceptance::equal(even + 0.01), 10) > 0);
         assert_eq!(Costs { verify: 50.0, ..costs }.break_even(10), None);
+        // Costs as noise may measure them.
+        for draft in [0.0, -0.1, f64::NAN] {
+            assert_eq!(Costs { draft, ..costs }.break_even(10), None);
+        }
+        assert_eq!(Costs { verify: -0.1, token: 0.1, ..costs }.break_even(10), None);
+        assert_eq!(Costs { standard: 0.0, ..costs }.break_even(10), None);
     }
 
     #[test]

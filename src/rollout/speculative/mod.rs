@@ -184,9 +184,9 @@ impl Counts {
         Some(Acceptance { first, later: later.unwrap_or(first) })
     }
 
-    /// Tokens a round.
-    pub fn tokens_per_round(&self) -> f64 {
-        self.tokens as f64 / self.rounds as f64
+    /// Tokens a round; none without a round.
+    pub fn tokens_per_round(&self) -> Option<f64> {
+        (self.rounds > 0).then(|| self.tokens as f64 / self.rounds as f64)
     }
 }
 

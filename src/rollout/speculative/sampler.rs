@@ -203,6 +203,7 @@ impl Rounds<'_, '_> {
     fn draft_tokens(&mut self, going: &mut [Going]) -> Result<Vec<Drafted>> {
         let count = self.speculation.candidates;
         let gammas: Vec<usize> = going.iter().map(|going| self.gamma(going)).collect();
+        let numbers: Vec<u64> = going.iter().map(|going| going.row.number).collect();
         let rows = going.len() * count;
         let longest = gammas.iter().copied().max().unwrap_or(0);
         // A draft that nothing asks for can read later what was kept.
@@ -228,12 +229,14 @@ impl Rounds<'_, '_> {
                     uniforms.push((j < gammas[place] && !ended).then(|| going.row.rng.random::<f64>()));
                 }
             }
-            let draw = |(logits, uniform): (&Vec<Vec<f32>>, Option<f64>)| -> Result<Option<u32>> {
+            let draw = |(row, (logits, uniform)): (usize, (&Vec<Vec<f32>>, Option<f64>))| -> Result<Option<u32>> {
                 let (Some(uniform), Some(last)) = (uniform, logits.last()) else { return Ok(None) };
-                Ok(Some(invert(&self.draft_distribution(last)?, uniform) as u32))
+                let draft =
+                    self.draft_distribution(last).with_context(|| format!("row {}: drafting", numbers[row / count]))?;
+                Ok(Some(invert(&draft, uniform) as u32))
             };
             let tokens: Vec<Option<u32>> =
-                logits.par_iter().zip(uniforms).map(draw).collect::<Result<_>>().context("drafting")?;
+                logits.par_iter().zip(uniforms).enumerate().map(draw).collect::<Result<_>>()?;
             for ((chain, token), ended) in chains.iter_mut().zip(&tokens).zip(&mut ended) {
                 chain.extend(token);
                 *ended |= token.is_some_and(|token| self.sampler.stop_tokens.contains(&token));
@@ -387,7 +390,9 @@ impl Rounds<'_, '_> {
         }
         if let Some(progress) = self.sampler.progress {
             let tokens = self.counts.tokens;
-            progress.message(format!("{tokens} tokens, {:.2} a round", self.counts.tokens_per_round()));
+            // This round is counted.
+            let a_round = self.counts.tokens_per_round().unwrap_or_default();
+            progress.message(format!("{tokens} tokens, {a_round:.2} a round"));
             progress.inc(tokens - before);
         }
         Ok(next)

@@ -137,10 +137,21 @@ impl Outcome {
 }
 
 impl Finding {
-    /// With the numbers of the comparison that is the least in favour of `qstar`: that of the smallest value.
+    /// With the numbers of the comparison that decides: of those that speak for the verdict, else of all, the one that is the
+    /// least in favour of `qstar`, which has the smallest value.
     fn decided_by(self, rows: &[RivalRow], name: impl Fn(&RivalRow) -> String) -> Self {
-        let known = rows.iter().filter_map(|row| Some((row, row.value?)));
-        let Some((row, value)) = known.min_by(|a, b| a.1.total_cmp(&b.1)) else { return self };
+        // A smaller value may be a less certain one, on which no verdict rests.
+        let better = match self.verdict {
+            Outcome::Supported => "qstar",
+            Outcome::Refuted => "rival",
+            Outcome::Undecided => "not distinguished",
+        };
+        let least = |speaks: &dyn Fn(&RivalRow) -> bool| {
+            let known = rows.iter().filter(|row| speaks(row)).filter_map(|row| Some((row, row.value?)));
+            known.min_by(|a, b| a.1.total_cmp(&b.1))
+        };
+        let decides = least(&|row| row.better == better).or_else(|| least(&|_| true));
+        let Some((row, value)) = decides else { return self };
         let RivalRow { low, high, p_holm, detectable, .. } = *row;
         Self { against: Some(name(row)), value: Some(value), low, high, p_holm, detectable, ..self }
     }
