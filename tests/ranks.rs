@@ -232,17 +232,26 @@ fn column(frame: &polars::prelude::DataFrame, name: &str) -> Vec<Option<f64>> {
 }
 
 /// Whole runs: every prompt and draw is that of one process alone, numbers differ by the order of sums. Of `rejection` some
-/// steps leave fewer microbatches than there are; `dpo` draws nothing; `on_policy` has four passes and a value head.
+/// steps leave fewer microbatches than there are ranks; `dpo` draws nothing; `on_policy` has four passes and a value head.
 #[test]
-fn two_ranks_make_the_run_of_one_process() {
+fn several_ranks_make_the_run_of_one_process() {
     let folder = tempfile::tempdir().unwrap();
-    for method in ["qstar", "on_policy", "rejection", "dpo"] {
-        let alone = folder.path().join("alone");
-        runs::train(&Ranks::alone(), method, &alone).unwrap();
-        if succeeds(2, &format!("run-{method}"), folder.path()).is_none() {
+    for (count, weights, method) in [
+        (2, "all", "qstar"),
+        (3, "all", "on_policy"),
+        (2, "all", "rejection"),
+        (2, "all", "dpo"),
+        (2, "spread", "qstar"),
+        (3, "spread", "rejection"),
+    ] {
+        let (alone, together) = (folder.path().join("alone"), folder.path().join("run"));
+        runs::train(&Ranks::alone(), weights, method, &alone).unwrap();
+        if succeeds(count, &format!("{weights} {method}"), folder.path()).is_none() {
             return;
         }
-        let (one, two) = (runs::read(method, &alone).unwrap(), runs::read(method, &folder.path().join("run")).unwrap());
+        let (one, two) =
+            (runs::read(weights, method, &alone).unwrap(), runs::read(weights, method, &together).unwrap());
+        std::fs::remove_dir_all(&together).unwrap();
         let mut worst: f64 = 0.0;
         for (kind, names) in [
             ("steps", &["loss", "q_reward", "gradient_norm", "gradient_variance", "q_kl_init", "alpha_mean"][..]),
@@ -254,7 +263,12 @@ fn two_ranks_make_the_run_of_one_process() {
                 assert_eq!(a.len(), b.len(), "{method}, {name}");
                 for (a, b) in a.iter().zip(&b) {
                     assert_eq!(a.is_some(), b.is_some(), "{method}, {name}");
-                    worst = worst.max((a.unwrap_or(0.0) - b.unwrap_or(0.0)).abs());
+                    let (a, b) = (a.unwrap_or(0.0), b.unwrap_or(0.0));
+                    let off = (a - b).abs() / a.abs().max(1.0);
+                    // What differs by a rounding gives gradients that differ by several.
+                    let most = if name.starts_with("gradient") { 1e-5 } else { 1e-6 };
+                    assert!(off < most, "{method}, {weights}, {name}: {a} {b}");
+                    worst = worst.max(off);
                 }
             }
         }
@@ -264,9 +278,9 @@ fn two_ranks_make_the_run_of_one_process() {
         assert!(one.samples.equals(&two.samples), "{method}: other held-out responses");
         let weights = one.weights.iter().zip(&two.weights).map(|(a, b)| f64::from((a - b).abs())).fold(0.0, f64::max);
         println!(
-            "{method}: two ranks against one process, 20 steps: rows differ by {worst:.1e}, weights by {weights:.1e}"
+            "{method}, {weights}: {count} ranks against one process, 20 steps: rows differ by {worst:.1e}, weights by {weights:.1e}"
         );
-        assert!(worst < 1e-6 && weights < 1e-6, "{method}: rows {worst:e}, weights {weights:e}");
+        assert!(weights < 1e-6, "{method}: weights {weights:e}");
     }
 }
 
@@ -288,15 +302,15 @@ fn a_run_whose_rank_was_killed_goes_on_from_its_checkpoint() {
             }
         }
     });
-    let Some(said) = fails(2, "run-qstar", folder.path()) else { return };
+    let Some(said) = fails(2, "all qstar", folder.path()) else { return };
     killer.join().unwrap();
     line_with(&said, "signal 9");
     let steps = runs::begun(&folder.path().join("run")).unwrap().steps_written().unwrap();
     assert!((5..20).contains(&steps) && steps % 5 == 0, "{steps} steps are written");
-    succeeds(2, "run-qstar", folder.path()).unwrap();
+    succeeds(2, "all qstar", folder.path()).unwrap();
     let never = tempfile::tempdir().unwrap();
-    succeeds(2, "run-qstar", never.path()).unwrap();
-    let of = |folder: &Path| runs::read("qstar", &folder.join("run")).unwrap();
+    succeeds(2, "all qstar", never.path()).unwrap();
+    let of = |folder: &Path| runs::read("all", "qstar", &folder.join("run")).unwrap();
     let (resumed, never) = (of(folder.path()), of(never.path()));
     assert_eq!(resumed.weights, never.weights);
     assert_eq!(column(&resumed.steps, "loss"), column(&never.steps, "loss"));

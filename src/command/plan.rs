@@ -60,7 +60,9 @@ pub fn plan(command: PlanCommand) -> Result<()> {
     let over = |ranks: &Ranks, experiment: Experiment, scale: Scale| {
         let found = Folders::find()?;
         let folders = Folders { runs: scale.runs.unwrap_or(found.runs), ..found };
-        let preset = Preset { ranks: ranks.clone(), ..preset(&folders.data, scale.preset.as_deref())? };
+        let preset = preset(&folders.data, scale.preset.as_deref())?;
+        let on_gpu = ranks.size() > 1 && preset.models.as_ref().is_some_and(|models| models.cuda);
+        let preset = Preset { ranks: if on_gpu { ranks.on_gpu()? } else { ranks.clone() }, ..preset };
         experiment.plan(&preset, &folders)
     };
     let of = |experiment: Experiment, scale: Scale| over(&Ranks::alone(), experiment, scale);

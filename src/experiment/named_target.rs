@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use candle_core::Device;
 use serde::{Deserialize, Serialize};
 
@@ -73,6 +73,15 @@ impl World {
         let (task, initial) = (&*self.task, &self.models.initial);
         let digest = initial.digest()?;
         let label = format!("{}: {target} (once)", task.name());
+        if initial.network.is_spread() {
+            // Others are trained once by one process, while the other ranks would have to read with it.
+            ensure!(
+                target == TargetName::Expert,
+                "the target {target} cannot be made of weights that are spread over processes: make it once by one process, \
+                 or take the target expert"
+            );
+            return Ok(self);
+        }
         match target {
             TargetName::Expert => {
                 let expert = Expert::new(&self.expert)?;

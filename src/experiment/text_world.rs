@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{DType, Device};
@@ -11,8 +11,10 @@ use serde::Deserialize;
 use super::World;
 use super::cache::{damaged, kept};
 use crate::models::{LanguageModel, LoraConfig, Source, Vocabulary, load_folder, load_model, save_folder};
+use crate::ranks::Ranks;
 use crate::reward::TextReward;
 use crate::sandbox::Sandbox;
+use crate::target::Expert;
 use crate::tasks::code::{self, CodeSources};
 use crate::tasks::data::hh_rlhf::Part;
 use crate::tasks::data::{apps, hh_rlhf, humaneval, mbpp, nq_open, tldr};
@@ -21,7 +23,7 @@ use crate::tasks::text::{Example, Limits, Rewards, TextData, TextTask};
 use crate::tasks::translation::Translations;
 use crate::tasks::{Split, Task};
 use crate::tasks::{questions, summary};
-use crate::train::{ALGORITHM, Supervised, train_supervised};
+use crate::train::{ALGORITHM, Models, Supervised, train_supervised};
 
 /// The models of a task of real texts. A model is named by its folder or by its repository on the hub.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -42,9 +44,13 @@ pub struct TextModels {
     pub recompute: bool,
     #[serde(default)]
     pub precision: Precision,
-    /// Train on the first GPU of CUDA; needs the feature `cuda`.
+    /// Train on a GPU, the first one, or of several processes each on its own; needs the feature `cuda`.
     #[serde(default)]
     pub cuda: bool,
+    /// Of several processes each keeps its part of the weights below adapters and of the expert's. An expert that is to be
+    /// trained is trained on the CPU: better name a model.
+    #[serde(default)]
+    pub spread: bool,
 }
 
 /// The expert of a task of real texts.
@@ -93,7 +99,7 @@ impl World {
     ///
     /// # Errors
     /// An unknown name; data or a model that are not there or not what they should be; models with different tokenizers.
-    pub fn text(data: &Path, name: &str, models: &TextModels, sources: &TextSources) -> Result<Self> {
+    pub fn text(data: &Path, name: &str, models: &TextModels, sources: &TextSources, ranks: &Ranks) -> Result<Self> {
         let root = data.parent().unwrap_or(data);
         let policy = found(root, &models.policy, Source::parse)?;
         let vocabulary = Vocabulary::read(&policy)?;
@@ -113,7 +119,10 @@ impl World {
             );
             Ok(model)
         };
-        let initial = models.place(load(&policy)?)?;
+        let device = models.device(ranks)?;
+        // What is to be spread need not fit on a device.
+        let spread = models.spread && ranks.size() > 1;
+        let initial = models.place(load(&policy)?, if spread { &Device::Cpu } else { &device })?;
         let expert = match &models.expert {
             TextExpert::Model(model) => {
                 let source = found(root, model, Source::parse)?;
@@ -127,21 +136,39 @@ impl World {
             TextExpert::Trained(training) => trained_expert(data, &task, &initial, training, models)?,
         };
         let mut initial = models.with_adapters(&initial, 0)?;
+        if !spread {
+            initial.recompute(models.recompute);
+            return Self::new(task, initial, models.place(expert, &device)?);
+        }
+        let mut initial = initial.over(ranks)?.to_device(&device)?;
         initial.recompute(models.recompute);
-        Self::new(task, initial, models.place(expert)?)
+        // The whole expert stays in the CPU's memory.
+        let expert = models.rounded(expert)?;
+        let target = Arc::new(Expert::over(&expert, ranks, &device)?);
+        let models = Models { initial: Arc::new(initial), target };
+        Ok(Self { task: Arc::new(task), models, expert: Arc::new(expert) })
     }
 }
 
 impl TextModels {
-    /// In its precision, on its device.
-    fn place(&self, model: LanguageModel) -> Result<LanguageModel> {
-        let model = match self.precision {
-            Precision::F32 => model,
-            Precision::Bf16 => model.to_dtype(DType::BF16)?,
-        };
-        match self.cuda {
-            false => Ok(model),
-            true => model.to_device(&Device::new_cuda(0).context("cuda = true in the preset")?),
+    fn device(&self, ranks: &Ranks) -> Result<Device> {
+        match (self.cuda, ranks.gpu_device()) {
+            (false, _) => Ok(Device::Cpu),
+            (true, Some(device)) => Ok(device.clone()),
+            (true, None) => Device::new_cuda(0).context("cuda = true in the preset"),
+        }
+    }
+
+    /// In its precision, on a device.
+    fn place(&self, model: LanguageModel, device: &Device) -> Result<LanguageModel> {
+        let model = self.rounded(model)?;
+        if device.is_cpu() { Ok(model) } else { model.to_device(device) }
+    }
+
+    fn rounded(&self, model: LanguageModel) -> Result<LanguageModel> {
+        match self.precision {
+            Precision::F32 => Ok(model),
+            Precision::Bf16 => model.to_dtype(DType::BF16),
         }
     }
 

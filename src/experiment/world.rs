@@ -66,7 +66,9 @@ impl World {
         match &*preset.task {
             "micro" => Self::micro(data),
             "stories" => Self::stories(data)?.context("the model of the stories is not there"),
-            name if TEXT_TASKS.contains(&name) => Self::text(data, name, preset.text_models()?, &preset.data),
+            name if TEXT_TASKS.contains(&name) => {
+                Self::text(data, name, preset.text_models()?, &preset.data, &preset.ranks)
+            }
             other => bail!("unknown task {other:?}; known are micro, stories, {}", TEXT_TASKS.join(", ")),
         }
     }
@@ -80,7 +82,7 @@ impl World {
             ("micro", Policy::Width(width)) => Self::micro_of_width(data, *width),
             (name, Policy::Model(policy)) if TEXT_TASKS.contains(&name) => {
                 let models = TextModels { policy: policy.clone(), ..preset.text_models()?.clone() };
-                Self::text(data, name, &models, &preset.data)
+                Self::text(data, name, &models, &preset.data, &preset.ranks)
             }
             (name, other) => bail!("the task {name} has no policy {other:?}: micro has widths, real texts have models"),
         }

@@ -1,17 +1,18 @@
 //! Models of which only low-rank adapters are trained, in PEFT's layout (Hu et al. 2021, arXiv:2106.09685).
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::LanguageModel;
 use super::files::{ADAPTER_CONFIG, ADAPTER_WEIGHTS, TensorFiles, WeightFiles, save_adapter_files};
+use super::spread::Base;
 use crate::nn::{Adapters, DropoutClock, LinearShape, Params, Weights};
+use crate::ranks::Ranks;
 
 /// Which linear maps get an adapter, and of what kind.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -62,7 +63,7 @@ fn last_parts(linears: &[LinearShape]) -> String {
 /// What adapters stand beside. A clone shares the weights.
 #[derive(Clone)]
 pub(super) struct Adapted {
-    pub base: Params,
+    pub base: Base,
     lora: LoraConfig,
     clock: DropoutClock,
 }
@@ -71,7 +72,7 @@ impl Adapted {
     pub fn weights(&self, adapters: &Params, trained: bool) -> Weights {
         let dropout = (trained && self.lora.dropout > 0.0).then(|| (self.lora.dropout, self.clock.clone()));
         let adapters = Adapters { weights: adapters.weights(trained), scale: self.lora.scale(), dropout };
-        self.base.weights(false).with_adapters(adapters)
+        self.base.weights().with_adapters(adapters)
     }
 
     /// What beside the weights decides what the adapters do.
@@ -80,7 +81,7 @@ impl Adapted {
     }
 
     pub fn to_dtype(&self, dtype: DType) -> Result<Self> {
-        Ok(Self { base: self.base.copy(dtype)?, ..self.clone() })
+        Ok(Self { base: self.base.to_dtype(dtype)?, ..self.clone() })
     }
 
     pub fn to_device(&self, device: &Device) -> Result<Self> {
@@ -113,8 +114,24 @@ impl LanguageModel {
 
     fn with_adapters(&self, lora: &LoraConfig, adapters: Params, seed: u64) -> Result<Self> {
         ensure!(self.adapted.is_none(), "the model has adapters already; merge them first");
-        let adapted = Adapted { base: self.params.clone(), lora: lora.clone(), clock: DropoutClock::new(seed) };
+        let adapted =
+            Adapted { base: Base::whole(self.params.clone()), lora: lora.clone(), clock: DropoutClock::new(seed) };
         Self::build(self.config.clone(), adapters.to_device(self.network.device())?, Some(adapted))
+    }
+
+    /// The same model with the matrices below its adapters spread over the ranks of a training: of each a rank keeps its part
+    /// of the rows, and gathers the whole whenever it is read. From here on what it computes is collective: all ranks read
+    /// equally often. Collective.
+    ///
+    /// # Errors
+    /// There are no adapters; other weights on another rank.
+    pub fn over(&self, ranks: &Ranks) -> Result<Self> {
+        let Some(adapted) = &self.adapted else {
+            bail!("only weights that are not trained are spread over ranks: the model has no adapters")
+        };
+        let base = adapted.base.clone().over(&self.config, self.network.linears(), ranks)?;
+        let adapted = Adapted { base, ..adapted.clone() };
+        Self::build(self.config.clone(), self.params.copy(self.dtype())?, Some(adapted))
     }
 
     /// A copy, as [`LanguageModel::copy`], whose adapters drop nothing.
@@ -139,7 +156,7 @@ impl LanguageModel {
     /// There are no adapters.
     pub fn merged(&self) -> Result<Self> {
         let Some(Adapted { base, lora, .. }) = &self.adapted else { bail!("the model has no adapters to merge") };
-        let mut tensors: BTreeMap<String, Tensor> = base.tensors().into_iter().collect();
+        let mut tensors = base.tensors()?;
         for LinearShape { name, fan_in_fan_out, .. } in self.network.linears() {
             let get =
                 |part: &str| self.params.get(&format!("{name}.{part}.weight")).map(|var| var.as_detached_tensor());

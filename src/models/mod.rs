@@ -19,6 +19,7 @@ mod names;
 mod network;
 mod reward;
 mod rope_scaling;
+mod spread;
 mod text_encoder;
 mod vocabulary;
 
@@ -43,7 +44,9 @@ pub use text_encoder::{TextEncoder, load_encoder};
 pub use vocabulary::Vocabulary;
 
 use crate::nn::{Params, Weights};
+use crate::ranks::Ranks;
 use network::OutputHead;
+use spread::Base;
 
 /// A causal language model: its variables, and the network that reads them.
 ///
@@ -103,6 +106,17 @@ impl LanguageModel {
     /// A view that shares the variables' memory and records no gradients: for rollouts and references.
     pub fn frozen(&self) -> Result<Network> {
         build(&self.config, weights(&self.params, self.adapted.as_ref(), false), OutputHead::Vocabulary)
+    }
+
+    /// As [`LanguageModel::frozen`], with memory of its own in which the matrices of the blocks are spread over the ranks of a
+    /// training, on a device. What it computes is collective. Collective.
+    ///
+    /// # Errors
+    /// A model with adapters; other weights on another rank.
+    pub fn frozen_over(&self, ranks: &Ranks, device: &Device) -> Result<Network> {
+        ensure!(self.adapted.is_none(), "a model that is only read has no adapters: merge them");
+        let base = Base::whole(self.params.clone()).over(&self.config, self.network.linears(), ranks)?;
+        build(&self.config, base.to_device(device)?.weights(), OutputHead::Vocabulary)
     }
 
     /// A copy with variables of its own. Weights below adapters are shared: they never change.

@@ -25,6 +25,8 @@ pub struct Network {
     pub(super) vocabulary: usize,
     /// Whether gradients are asked for.
     trained: bool,
+    /// Whether weights are spread over ranks.
+    spread: bool,
     /// Whether blocks are computed again on the way back instead of being kept.
     pub(super) recompute: bool,
 }
@@ -117,7 +119,7 @@ impl Network {
         head: Linear,
         heads: Heads,
     ) -> Self {
-        let (trained, recompute) = (weights.are_trained(), false);
+        let (trained, spread, recompute) = (weights.are_trained(), weights.are_spread(), false);
         let (linears, parameters, max_positions) = (weights.linears(), weights.count(), usize::MAX);
         Self {
             tokens,
@@ -131,8 +133,14 @@ impl Network {
             max_positions,
             vocabulary: 0,
             trained,
+            spread,
             recompute,
         }
+    }
+
+    /// Whether weights are spread over the ranks of a training, so that all of them read at the same time.
+    pub fn is_spread(&self) -> bool {
+        self.spread
     }
 
     /// The same layers below another map from hidden states to logits. The layers are shared; a table that a tied head

@@ -7,15 +7,24 @@ use super::kernel::{fill_rows, for_dtype, over_rows, rows_of, sum_in_order, tens
 use super::matmul::{Matrix, product};
 use super::traced::sum;
 use super::{Gelu, Lora, Traced, Weight, bias_gelu, block};
+use crate::ranks::Shard;
 use crate::simd::{self, Real};
 
 /// A linear map with or without a bias.
 #[derive(Debug, Clone)]
 pub struct Linear {
-    weight: Weight,
+    kept: Kept,
     layout: Layout,
     bias: Option<Weight>,
     lora: Option<Lora>,
+}
+
+/// The matrix of a linear map.
+#[derive(Debug, Clone)]
+enum Kept {
+    Here(Weight),
+    /// Frozen, and spread over the ranks of a training: it is gathered whenever it is needed.
+    Spread(Shard),
 }
 
 /// How a weight lies in memory.
@@ -30,12 +39,18 @@ enum Layout {
 impl Linear {
     /// From a weight `[out, in]`.
     pub fn new(weight: Weight, bias: Option<Weight>) -> Self {
-        Self { weight, layout: Layout::OutIn, bias, lora: None }
+        Self { kept: Kept::Here(weight), layout: Layout::OutIn, bias, lora: None }
     }
 
     /// From a weight `[in, out]`.
     pub fn conv1d(weight: Weight, bias: Option<Weight>) -> Self {
-        Self { weight, layout: Layout::InOut, bias, lora: None }
+        Self { kept: Kept::Here(weight), layout: Layout::InOut, bias, lora: None }
+    }
+
+    /// From a frozen weight that is spread over ranks, `[in, out]` or `[out, in]`. What it computes is collective.
+    pub fn spread(weight: Shard, fan_in_fan_out: bool, bias: Option<Weight>) -> Self {
+        let layout = if fan_in_fan_out { Layout::InOut } else { Layout::OutIn };
+        Self { kept: Kept::Spread(weight), layout, bias, lora: None }
     }
 
     /// With an adapter beside the weight.
@@ -70,9 +85,16 @@ impl Linear {
         Ok(Traced::record(y, &[x], move |grad| Ok(vec![Some(linear.go_back(&saved, grad)?)])))
     }
 
+    fn matrix(&self) -> Result<Tensor> {
+        match &self.kept {
+            Kept::Here(weight) => Ok(weight.value().clone()),
+            Kept::Spread(shard) => shard.gather().map_err(|error| candle_core::Error::Msg(format!("{error:#}"))),
+        }
+    }
+
     /// The output without the bias.
     pub(super) fn multiply(&self, x: &Tensor) -> Result<Tensor> {
-        let y = times(x, self.weight.value(), self.layout == Layout::OutIn)?;
+        let y = times(x, &self.matrix()?, self.layout == Layout::OutIn)?;
         match &self.lora {
             Some(lora) => sum(&y, &lora.forward(x)?),
             None => Ok(y),
@@ -81,11 +103,12 @@ impl Linear {
 
     /// Adds the gradient of the weight, or of the adapter on it; returns that of x.
     pub(super) fn go_back(&self, x: &Tensor, grad: &Tensor) -> Result<Tensor> {
-        match self.layout {
-            Layout::OutIn => add_outer(&self.weight, grad, x)?,
-            Layout::InOut => add_outer(&self.weight, x, grad)?,
+        match (&self.kept, self.layout) {
+            (Kept::Here(weight), Layout::OutIn) => add_outer(weight, grad, x)?,
+            (Kept::Here(weight), Layout::InOut) => add_outer(weight, x, grad)?,
+            (Kept::Spread(_), _) => {}
         }
-        let dx = times(grad, self.weight.value(), self.layout == Layout::InOut)?;
+        let dx = times(grad, &self.matrix()?, self.layout == Layout::InOut)?;
         match &self.lora {
             Some(lora) => sum(&dx, &lora.backward(x, grad)?),
             None => Ok(dx),

@@ -9,6 +9,7 @@ use rand_distr::{Distribution, StandardNormal};
 use sha2::{Digest, Sha256};
 
 use super::{Conv1d, Dropout, DropoutClock, Embedding, GradientSum, LayerNorm, Linear, Lora, RmsNorm, Weight};
+use crate::ranks::Shard;
 use crate::seed;
 
 /// Trainable variables by name, in the order of their names. A clone shares the variables.
@@ -114,6 +115,7 @@ impl Params {
         });
         Weights {
             weights: weights.collect(),
+            shards: BTreeMap::new(),
             trained: trainable,
             adapters: None,
             used: RefCell::default(),
@@ -172,6 +174,8 @@ impl Variable {
 /// Named weights while a network is built from them: every one must be asked for.
 pub struct Weights {
     weights: BTreeMap<String, Weight>,
+    /// Frozen matrices that are spread over ranks.
+    shards: BTreeMap<String, Shard>,
     trained: bool,
     adapters: Option<Box<Adapters>>,
     used: RefCell<BTreeSet<String>>,
@@ -205,12 +209,23 @@ impl Weights {
     /// The number of values in all weights, adapters included.
     pub fn count(&self) -> usize {
         let own: usize = self.weights.values().map(|weight| weight.shape().elem_count()).sum();
-        own + self.adapters.as_ref().map_or(0, |adapters| adapters.weights.count())
+        let spread: usize = self.shards.values().map(|shard| shard.shape().elem_count()).sum();
+        own + spread + self.adapters.as_ref().map_or(0, |adapters| adapters.weights.count())
     }
 
     /// These weights with adapters beside them; gradients are asked for if they are for the adapters.
     pub fn with_adapters(self, adapters: Adapters) -> Self {
         Self { trained: self.trained || adapters.weights.trained, adapters: Some(Box::new(adapters)), ..self }
+    }
+
+    /// These weights with others that are spread over ranks: matrices of linear maps.
+    pub fn with_shards(self, shards: BTreeMap<String, Shard>) -> Self {
+        Self { shards, ..self }
+    }
+
+    /// Whether some weights are spread over ranks.
+    pub fn are_spread(&self) -> bool {
+        !self.shards.is_empty()
     }
 
     /// The linear maps that were asked for so far. A tied head is not among them.
@@ -232,16 +247,32 @@ impl Weights {
 
     /// A linear map with a weight `[output, input]`, as torch's `Linear` has it: `NAME.weight` and `NAME.bias`.
     pub fn linear(&self, name: &str, input: usize, output: usize, bias: bool) -> Result<Linear> {
-        let weight = self.get(&format!("{name}.weight"), &[output, input])?;
         let bias = bias.then(|| self.get(&format!("{name}.bias"), &[output])).transpose()?;
-        self.adapt(Linear::new(weight, bias), LinearShape { name: name.into(), input, output, fan_in_fan_out: false })
+        let weight = format!("{name}.weight");
+        let linear = match self.shard(&weight, &[output, input])? {
+            Some(shard) => Linear::spread(shard, false, bias),
+            None => Linear::new(self.get(&weight, &[output, input])?, bias),
+        };
+        self.adapt(linear, LinearShape { name: name.into(), input, output, fan_in_fan_out: false })
     }
 
     /// A linear map with a weight `[input, output]`, as GPT-2's `Conv1D` has it: `NAME.weight` and `NAME.bias`.
     pub fn conv1d(&self, name: &str, input: usize, output: usize) -> Result<Linear> {
-        let weight = self.get(&format!("{name}.weight"), &[input, output])?;
-        let linear = Linear::conv1d(weight, Some(self.get(&format!("{name}.bias"), &[output])?));
+        let bias = Some(self.get(&format!("{name}.bias"), &[output])?);
+        let weight = format!("{name}.weight");
+        let linear = match self.shard(&weight, &[input, output])? {
+            Some(shard) => Linear::spread(shard, true, bias),
+            None => Linear::conv1d(self.get(&weight, &[input, output])?, bias),
+        };
         self.adapt(linear, LinearShape { name: name.into(), input, output, fan_in_fan_out: true })
+    }
+
+    fn shard(&self, name: &str, shape: &[usize]) -> Result<Option<Shard>> {
+        let Some(shard) = self.shards.get(name) else { return Ok(None) };
+        let dims = shard.shape().dims();
+        ensure!(dims == shape, "weight {name} has shape {dims:?}, the configuration asks for {shape:?}");
+        self.used.borrow_mut().insert(name.to_string());
+        Ok(Some(shard.clone()))
     }
 
     fn adapt(&self, linear: Linear, shape: LinearShape) -> Result<Linear> {
@@ -293,7 +324,7 @@ impl Weights {
             adapters.weights.finish().context("the adapters do not fit the model")?;
         }
         let used = self.used.borrow();
-        match self.weights.keys().find(|name| !used.contains(*name)) {
+        match self.weights.keys().chain(self.shards.keys()).find(|name| !used.contains(*name)) {
             Some(name) => bail!("weight {name} belongs to no part of the configured model"),
             None => Ok(()),
         }

@@ -45,6 +45,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
+use candle_core::Device;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -55,8 +56,9 @@ pub use shard::Shard;
 pub struct Ranks {
     /// None: this process is alone.
     mpi: Option<Arc<mpi::Mpi>>,
-    /// This rank's GPU, if tensors on it take part.
+    /// Connects this rank's GPU to the others', if tensors on it take part.
     gpu: Option<Arc<nccl::Gpu>>,
+    device: Option<Device>,
 }
 
 impl Ranks {
@@ -76,7 +78,7 @@ impl Ranks {
         if !LAUNCHED.iter().any(|name| std::env::var_os(name).is_some()) {
             return Ok(Self::alone());
         }
-        let ranks = Self { mpi: mpi::launched()?.map(Arc::new), gpu: None };
+        let ranks = Self { mpi: mpi::launched()?.map(Arc::new), ..Self::alone() };
         if ranks.size() == 1 {
             refuse_many(|name| std::env::var(name).ok())?;
         }
@@ -101,15 +103,25 @@ impl Ranks {
         self.mpi.as_ref().map_or(Ok(0), |mpi| mpi.local_rank())
     }
 
-    /// The same ranks with one GPU each, which no two ranks share. Tensors on it then take part in [`Ranks::mean_tensor`],
-    /// [`Ranks::broadcast_tensor`] and [`Shard`], through NCCL.
+    /// The same ranks with one GPU each, which no two ranks share: that of this process's number on its machine. Tensors on
+    /// [`Ranks::gpu_device`] then take part in [`Ranks::mean_tensor`], [`Ranks::broadcast_tensor`] and [`Shard`], through NCCL.
     ///
     /// # Errors
-    /// NCCL finds no way between the GPUs, or two ranks on one. `NCCL_DEBUG=WARN` in the environment makes it say more.
-    #[cfg(feature = "nccl")]
-    pub fn with_gpu(&self, device: &candle_core::CudaDevice) -> Result<Self> {
-        let gpu = self.mpi.as_ref().map(|mpi| nccl::Gpu::new(mpi, device)).transpose()?;
-        Ok(Self { mpi: self.mpi.clone(), gpu: gpu.map(Arc::new) })
+    /// No such GPU, or a build without CUDA; for several ranks a build without the feature `nccl`. NCCL finds no way between
+    /// the GPUs: `NCCL_DEBUG=WARN` in the environment makes it say more.
+    pub fn on_gpu(&self) -> Result<Self> {
+        let number = self.local_rank()?;
+        let device = Device::new_cuda(number).with_context(|| format!("GPU {number} of this machine"))?;
+        let gpu = match &self.mpi {
+            Some(mpi) if mpi.size() > 1 => Some(Arc::new(nccl::Gpu::new(mpi, &device)?)),
+            _ => None,
+        };
+        Ok(Self { mpi: self.mpi.clone(), gpu, device: Some(device) })
+    }
+
+    /// This rank's GPU, after [`Ranks::on_gpu`].
+    pub fn gpu_device(&self) -> Option<&Device> {
+        self.device.as_ref()
     }
 
     /// This rank's share of `count` things: contiguous, in the order of the ranks, sizes differ by one at most.
@@ -191,7 +203,11 @@ impl Ranks {
         if self.size() == 1 {
             return outcome;
         }
-        let errors = self.exchange(outcome.as_ref().err().map(|error| format!("{error:#}")))?;
+        let errors = match self.exchange(outcome.as_ref().err().map(|error| format!("{error:#}"))) {
+            // The others may be in the midst of something that this rank has given up.
+            Err(out_of_step) => return outcome.and(Err(out_of_step)),
+            Ok(errors) => errors,
+        };
         match errors.into_iter().enumerate().find_map(|(rank, error)| Some((rank, error?))) {
             Some((rank, error)) => bail!("rank {rank}: {error}"),
             None => outcome,

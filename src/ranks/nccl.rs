@@ -32,7 +32,8 @@ struct Communicator(Comm);
 unsafe impl Send for Communicator {}
 
 impl Gpu {
-    pub(super) fn new(mpi: &Arc<Mpi>, device: &CudaDevice) -> Result<Self> {
+    pub(super) fn new(mpi: &Arc<Mpi>, device: &Device) -> Result<Self> {
+        let device = device.as_cuda_device()?;
         let stream = device.cuda_stream();
         // NCCL takes the GPU that is the thread's current one.
         stream.context().bind_to_thread().context("the GPU cannot be used")?;

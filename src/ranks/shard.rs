@@ -1,7 +1,7 @@
 //! Frozen weights of which each rank keeps a part.
 
 use anyhow::{Context, Result, ensure};
-use candle_core::{CpuStorage, CudaStorage, CustomOp1, Layout, Shape, Tensor, WithDType};
+use candle_core::{CpuStorage, CudaStorage, CustomOp1, Device, Layout, Shape, Tensor, WithDType};
 
 use super::Ranks;
 use super::mpi::Mpi;
@@ -22,15 +22,10 @@ impl Shard {
     /// [`Ranks::same`] with a digest of the weights does.
     ///
     /// # Errors
-    /// A tensor without axes; one on a GPU that `Ranks::with_gpu` was not given.
+    /// A tensor without axes; one on a GPU that is not [`Ranks::gpu_device`].
     pub fn new(whole: &Tensor, ranks: &Ranks) -> Result<Self> {
         ensure!(whole.rank() > 0, "a single number has no rows to share out");
-        ensure!(
-            whole.device().is_cpu() || ranks.size() == 1 || ranks.gpu().is_ok(),
-            "a tensor on {:?} cannot be shared out: these ranks exchange what is in the CPU's memory (the feature `nccl` \
-             and Ranks::with_gpu change that)",
-            whole.device().location()
-        );
+        refuse_stranger(whole.device(), ranks)?;
         let whole = whole.detach();
         let rows = ranks.part(whole.dim(0)?);
         // A narrowed tensor would keep the memory of the whole.
@@ -55,6 +50,15 @@ impl Shard {
         }
     }
 
+    /// The same with this rank's rows on a device, where they are gathered.
+    ///
+    /// # Errors
+    /// A GPU that the ranks were not given.
+    pub fn to_device(&self, device: &Device) -> Result<Self> {
+        refuse_stranger(device, &self.ranks)?;
+        Ok(Self { part: self.part.to_device(device)?, ..self.clone() })
+    }
+
     /// The rows that this rank keeps.
     pub fn part(&self) -> &Tensor {
         &self.part
@@ -63,6 +67,24 @@ impl Shard {
     /// The shape of the whole.
     pub fn shape(&self) -> &Shape {
         &self.shape
+    }
+}
+
+/// # Errors
+/// A GPU that the ranks do not exchange tensors on.
+fn refuse_stranger(device: &Device, ranks: &Ranks) -> Result<()> {
+    ensure!(
+        device.is_cpu() || ranks.size() == 1 || ranks.gpu().is_ok(),
+        "a tensor on {:?} cannot be shared out: these ranks exchange what is in the CPU's memory (the feature `nccl` and \
+         Ranks::on_gpu change that)",
+        device.location()
+    );
+    Ok(())
+}
+
+impl std::fmt::Debug for Shard {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        write!(f, "{:?} of {:?}, {:?}", self.part.shape(), self.shape, self.ranks)
     }
 }
 
@@ -118,7 +140,7 @@ impl AllGather<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::{DType, Device};
+    use candle_core::DType;
 
     #[test]
     fn one_process_keeps_and_gives_the_same_memory() {

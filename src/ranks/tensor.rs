@@ -13,7 +13,7 @@ impl Ranks {
     /// about 16 MiB · (n + 6) there.
     ///
     /// # Errors
-    /// Another type, or number of values on another rank; a tensor on a GPU that `Ranks::with_gpu` was not given.
+    /// Another type, or number of values on another rank; a tensor on a GPU that is not [`Ranks::gpu_device`].
     pub fn mean_tensor(&self, tensor: &Tensor) -> Result<()> {
         tensor.inplace_op1(&InPlace { ranks: self, what: What::Mean }).context("the mean of a tensor over the ranks")
     }
@@ -31,7 +31,7 @@ impl Ranks {
             Some(gpu) => Ok(gpu),
             None => candle_core::bail!(
                 "these ranks exchange what is in the CPU's memory; for tensors on GPUs build with `--features nccl` and \
-                 call Ranks::with_gpu"
+                 call Ranks::on_gpu"
             ),
         }
     }

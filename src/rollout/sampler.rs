@@ -11,6 +11,7 @@ use super::{Draw, Proposal, Response, StopStrings};
 use crate::mixture::{self, Temperature, Truncation};
 use crate::models::{Decoder, Network};
 use crate::progress::Progress;
+use crate::ranks::Ranks;
 use crate::seed::{self, Purpose};
 use crate::target::{Contexts, Cost, Target};
 use crate::tasks::Task;
@@ -44,6 +45,9 @@ pub struct Sampler<'a> {
     /// calls, or over ranks, draw what one call draws where each call's first row is the number of prompts before
     /// it, times k.
     pub first_row: u64,
+    /// The ranks that draw at the same time, where their models' weights are spread over them: a rank that is done goes on
+    /// reading until all are.
+    pub in_step: Option<&'a Ranks>,
     /// Told of every token, and of the rate and the rows still going. How many tokens there will be is not known: a
     /// [`Progress`] with a total of 0 is right.
     pub progress: Option<&'a Progress>,
@@ -62,6 +66,7 @@ impl Default for Sampler<'_> {
             purpose: Purpose::Rollout,
             step: 0,
             first_row: 0,
+            in_step: None,
             progress: None,
         }
     }
@@ -179,11 +184,15 @@ impl Sampler<'_> {
                 progress.inc(going.len() as u64);
                 progress.message(message(drawn, start.elapsed().as_secs_f64(), places.len(), rows));
             }
-            if places.is_empty() || position + 1 == self.max_response_tokens {
+            if position + 1 == self.max_response_tokens || self.all_are_done(places.is_empty())? {
                 break;
             }
             going.retain(|row| !responses[row.place].ended);
-            let tokens: Vec<u32> = going.iter().map(|row| responses[row.place].draws[position].token).collect();
+            let mut tokens: Vec<u32> = going.iter().map(|row| responses[row.place].draws[position].token).collect();
+            if places.is_empty() {
+                // For the other ranks' sake: any row, and any token.
+                (places, tokens) = (vec![0], vec![0]);
+            }
             let tokens: Vec<&[u32]> = tokens.chunks(1).collect();
             for contexts in [&mut policy, &mut target].into_iter().flatten() {
                 contexts.keep(&places);
@@ -193,6 +202,14 @@ impl Sampler<'_> {
         let mut cost = Cost::default();
         [policy, target].into_iter().flatten().for_each(|contexts| cost += contexts.cost());
         Ok(Rollout { responses, cost })
+    }
+
+    /// Whether this rank is done, and those that draw at the same time.
+    fn all_are_done(&self, done: bool) -> Result<bool> {
+        match self.in_step {
+            None => Ok(done),
+            Some(ranks) => Ok(ranks.exchange(done)?.into_iter().all(|done| done)),
+        }
     }
 
     /// Every prompt must leave room for the longest response.

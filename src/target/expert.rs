@@ -1,9 +1,11 @@
 //! A second language model with the policy's tokenizer: the default target.
 
 use anyhow::Result;
+use candle_core::Device;
 
 use super::{Contexts, Target};
 use crate::models::{Decoder, LanguageModel, Network};
+use crate::ranks::Ranks;
 
 /// A language model as target. One forward pass a token.
 pub struct Expert {
@@ -22,6 +24,15 @@ impl Expert {
     /// best of its own responses, `draft` for one that stands for a dearer target.
     pub fn named(kind: &str, model: &LanguageModel) -> Result<Self> {
         Ok(Self { network: model.frozen()?, identity: format!("{kind} {}", model.digest()?) })
+    }
+
+    /// The same with the weights of the blocks spread over the ranks of a training, on a device: all ranks read at the same
+    /// time. Collective.
+    ///
+    /// # Errors
+    /// As [`LanguageModel::frozen_over`].
+    pub fn over(model: &LanguageModel, ranks: &Ranks, device: &Device) -> Result<Self> {
+        Ok(Self { network: model.frozen_over(ranks, device)?, identity: format!("expert {}", model.digest()?) })
     }
 }
 

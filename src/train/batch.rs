@@ -102,6 +102,7 @@ pub(super) struct Origin<'a> {
     pub step: u64,
     pub policy: &'a Network,
     pub target: Option<&'a dyn Target>,
+    pub ranks: &'a Ranks,
 }
 
 /// Responses to all prompts, and what drawing them has cost.
@@ -145,6 +146,7 @@ impl Origin<'_> {
             purpose: Purpose::Rollout,
             step: self.step,
             first_row: (first * k) as u64,
+            in_step: self.policy.is_spread().then_some(self.ranks),
             temperature: Temperature { mixture: self.config.temperature, ..Temperature::ONE },
             ..Sampler::of(self.task)?
         };

@@ -46,12 +46,17 @@ pub fn evaluate(
             task.name()
         );
     }
+    ensure!(
+        !policy.is_spread() || (prompts + BATCH - 1) % BATCH + 1 >= ranks.size(),
+        "evaluation_prompts = {prompts} leaves a last batch (of {BATCH}) with fewer prompts than there are ranks"
+    );
     let prompts: Vec<Prompt> = (0..prompts as u64).map(|i| held_out.prompt(task, i)).collect();
     let own = |(batch, prompts): (usize, &[Prompt])| {
         let own = ranks.part(prompts.len());
         let seed = seed.wrapping_add((batch as u64) << 32);
-        let first_row = own.start as u64;
-        let sampler = Sampler { seed, purpose: Purpose::Evaluate, step, first_row, ..Sampler::of(task)? };
+        let (first_row, in_step) = (own.start as u64, policy.is_spread().then_some(ranks));
+        let purpose = Purpose::Evaluate;
+        let sampler = Sampler { seed, purpose, step, first_row, in_step, ..Sampler::of(task)? };
         share(task, &sampler, policy, reference, &prompts[own])
     };
     let own: Result<Vec<_>> = prompts.chunks(BATCH).enumerate().map(own).collect();

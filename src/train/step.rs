@@ -273,6 +273,7 @@ impl<'a> Trainer<'a> {
             step: self.state.step,
             policy: &policy,
             target: self.target,
+            ranks: &self.ranks,
         };
         let prompts = origin.prompts();
         let own = || {

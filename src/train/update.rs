@@ -230,6 +230,14 @@ impl Trainer<'_> {
                 }
                 own.add(pass);
             }
+            if self.policy.network.is_spread() {
+                // All ranks read at the same time: one with fewer microbatches reads one again, for nothing.
+                let most = microbatches.len().div_ceil(self.ranks.size());
+                for _ in self.ranks.part(microbatches.len()).len()..most {
+                    let rows = microbatches[0].clone();
+                    self.microbatch(&all[rows.clone()], rows, share, lesson)?;
+                }
+            }
             // Where fewer microbatches than ranks are left, some ranks have none.
             Ok((gradient.map_or_else(|| Gradient::zeros(&self.params), Ok)?, own))
         };

@@ -26,9 +26,11 @@ pub fn run(case: &str, folder: &Path) {
         "ends-early" => end(&ranks, ranks.mean(&mut [1.0])),
         "train" => end(&ranks, train(&ranks, folder, None)),
         "train-killed" => end(&ranks, train(&ranks, folder, Some(13))),
-        run if run.starts_with("run-") => {
+        // A run: which weights, and by which method.
+        run if run.contains(' ') => {
+            let (weights, method) = run.split_once(' ').unwrap();
             std::fs::write(folder.join(format!("pid-{}", ranks.rank())), std::process::id().to_string()).unwrap();
-            end(&ranks, runs::train(&ranks, &run["run-".len()..], &folder.join("run")));
+            end(&ranks, runs::train(&ranks, weights, method, &folder.join("run")));
         }
         // As a caller would who forgets the end.
         "leaves" => drop((in_step_3(&ranks, case), ranks)),

@@ -4,6 +4,7 @@ use qstar::experiment::{Scratch, TargetName, TextExpert, TextModels, TextSources
 use qstar::method::{DPO, Method, QSTAR, SFT, Source as ResponseSource};
 use qstar::models::{Config, Gpt2Config, RewardModel, save_reward_folder};
 use qstar::progress::Progress;
+use qstar::ranks::Ranks;
 use qstar::record;
 use qstar::tasks::data::hh_rlhf;
 use qstar::train::{HeldOut, Run, RunConfig, RunSpec, StepConfig, Supervised};
@@ -43,7 +44,7 @@ fn a_policy_from_scratch_is_trained_on_dialogues() {
         precision: Default::default(),
         cuda: false,
     };
-    let world = World::text(&path("data"), "dialogue", &models, &sources).unwrap();
+    let world = World::text(&path("data"), "dialogue", &models, &sources, &Ranks::alone()).unwrap();
     let step = StepConfig { prompts: 4, responses: 2, microbatches: 2, ..Default::default() };
     let config = RunConfig {
         steps: 2,
@@ -73,7 +74,7 @@ fn a_policy_from_scratch_is_trained_on_dialogues() {
     // Adapters train beside frozen weights, those of the expert too.
     let lora = qstar::models::LoraConfig { rank: 2, alpha: 4.0, dropout: 0.0, targets: vec!["c_attn".into()] };
     let models = TextModels { lora: Some(lora), recompute: true, ..models };
-    let world = World::text(&path("data"), "dialogue", &models, &sources).unwrap();
+    let world = World::text(&path("data"), "dialogue", &models, &sources, &Ranks::alone()).unwrap();
     let spec = RunSpec::new(&*world.task, QSTAR, 1, config, &world.models).unwrap();
     let run = Run::new(&path("runs"), spec).unwrap();
     run.train(&*world.task, &world.models, &Progress::new("adapters", 2)).unwrap();
@@ -86,6 +87,7 @@ fn a_policy_from_scratch_is_trained_on_dialogues() {
     }
 
     let stranger = TextModels { expert: TextExpert::Model("openai-community/gpt2".into()), ..models };
-    let error = format!("{:#}", World::text(&path("data"), "dialogue", &stranger, &sources).err().unwrap());
+    let error =
+        format!("{:#}", World::text(&path("data"), "dialogue", &stranger, &sources, &Ranks::alone()).err().unwrap());
     assert!(error.contains("different tokenizers"), "{error}");
 }

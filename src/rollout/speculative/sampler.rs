@@ -46,6 +46,7 @@ impl Sampler<'_> {
         self.temperature.check()?;
         self.truncation.check()?;
         speculation.check()?;
+        ensure!(self.in_step.is_none(), "speculation and weights that are spread over ranks do not go together");
         let (draft, policy_drafts) = match draft {
             Draft::Policy => (policy, true),
             Draft::Model(model) => (model, false),
