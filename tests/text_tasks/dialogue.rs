@@ -43,6 +43,7 @@ fn a_policy_from_scratch_is_trained_on_dialogues() {
         recompute: false,
         precision: Default::default(),
         cuda: false,
+        spread: false,
     };
     let world = World::text(&path("data"), "dialogue", &models, &sources, &Ranks::alone()).unwrap();
     let step = StepConfig { prompts: 4, responses: 2, microbatches: 2, ..Default::default() };

@@ -14,7 +14,7 @@ use crate::nn::{Heads, Mask, Traced};
 /// softmax(q·k / sqrt(head_dim)) · v.
 pub fn attention(packed: &Traced, heads: Heads, mask: &Mask) -> Result<Traced> {
     let x = packed.tensor().clone();
-    let sight = Sight::of(mask, heads.check(x.shape())?.0);
+    let sight = Sight::of(mask, heads.check(x.shape())?.0)?;
     let y = composed::forward(&x, heads, &sight, KERNELS)?;
     Ok(Traced::record(y, &[packed], move |grad| Ok(vec![Some(composed::backward(&x, grad, heads, &sight, KERNELS)?)])))
 }

@@ -14,10 +14,13 @@ pub struct Sight {
 }
 
 impl Sight {
-    pub fn of(mask: &Mask, batch: usize) -> Self {
+    /// # Errors
+    /// A packed batch: it is padded before.
+    pub fn of(mask: &Mask, batch: usize) -> Result<Self> {
         match mask {
-            Mask::Causal => Self { seen: vec![1; batch], step: 1 },
-            Mask::Lengths(lengths) => Self { seen: lengths.to_vec(), step: 0 },
+            Mask::Causal => Ok(Self { seen: vec![1; batch], step: 1 }),
+            Mask::Lengths(lengths) => Ok(Self { seen: lengths.to_vec(), step: 0 }),
+            Mask::Packed(_) => candle_core::bail!("a packed batch is padded before it comes here"),
         }
     }
 
@@ -173,7 +176,7 @@ mod tests {
             (Heads { query: 2, kv: 2, dim: 6, interleaved: true }, Mask::Causal),
             (Heads { query: 6, kv: 1, dim: 2, interleaved: false }, Mask::Lengths([3, 21, 20].into())),
         ] {
-            let sight = Sight::of(&mask, batch);
+            let sight = Sight::of(&mask, batch).unwrap();
             let x = Var::from_tensor(&values(&[batch, time, heads.packed()], 0.3)).unwrap();
             let grad = values(&[batch, time, heads.width()], 1.1);
             let (y, dx) = {
