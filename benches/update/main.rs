@@ -80,7 +80,6 @@ fn main() -> Result<()> {
     let (initial, tokenizer) = read_llama2_c(&model, &vocabulary)?;
     let task = Letters { tokenizer };
     let (reference, expert) = (initial.frozen()?, Expert::new(&other(&initial)?)?);
-    let config = StepConfig { microbatches: 1, learning_rate: 1e-6, ..StepConfig::default() };
     let (mut printed, mut grpo) = (false, Vec::new());
     for (method, theirs) in [(GRPO, Some("grpo")), (RLOO, Some("rloo")), (REINFORCE, None), (QSTAR, None)] {
         let mut peer = theirs.and_then(|name| Peer::start(PEER, name));
@@ -93,6 +92,9 @@ fn main() -> Result<()> {
             println!("|---|---|---|---|---|---|---|");
             printed = true;
         }
+        // TRL's GRPO has no penalty and so no reference model, its RLOO has one.
+        let kl_coefficient = if method.name == "rloo" { 0.05 } else { 0.0 };
+        let config = StepConfig { microbatches: 1, learning_rate: 1e-6, kl_coefficient, ..StepConfig::default() };
         let (ours, theirs) = turns(&task, &method, config, &initial, &reference, &expert, &mut peer)?;
         let beside = if theirs.is_empty() { &grpo } else { &theirs };
         row(&method.name, &ours, beside);

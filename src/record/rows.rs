@@ -40,7 +40,8 @@ record! {
         pub q_length: f64,
         /// Share of the drawn responses that ended by themselves.
         pub q_ended: f64,
-        /// log π_θ − log π_init of a drawn response, mean, in nats.
+        /// log π_θ − log π_init of a drawn response, mean, in nats; null where π_init is not asked: the method does not look at
+        /// it, or the divergence costs nothing.
         pub q_kl_init: Option<f64>,
         /// Mean of α over the tokens of the step; α is 1 at the policy and 0 at the target.
         pub alpha_mean: Option<f64>,

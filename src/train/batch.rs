@@ -31,7 +31,7 @@ pub struct Sample {
     pub reward: f64,
     pub shaped: f64,
     /// Log-probabilities of the tokens: under the distribution that they were drawn from, under π_θ before the update
-    /// where the method looks at it, under π_init likewise (else empty).
+    /// where the method looks at it, under π_init likewise (else empty, also where the divergence from it costs nothing).
     pub log_q: Option<Vec<f64>>,
     pub log_p: Option<Vec<f64>>,
     pub log_init: Vec<f64>,
@@ -80,8 +80,13 @@ impl Sample {
 
     /// The return: the shaped reward less β log π_θ/π_init.
     pub(super) fn value(&self, beta: f64) -> Result<f64> {
-        let log_p = self.log_p()?;
-        Ok(self.shaped - beta * (log_p.iter().sum::<f64>() - self.log_init.iter().sum::<f64>()))
+        let sum = |x: &[f64]| x.iter().sum::<f64>();
+        Ok(self.shaped - beta * (sum(self.log_p()?) - sum(self.reference()?)))
+    }
+
+    /// What the divergence from π_init is measured with: log π_init, or where that costs nothing log π_θ, which gives 0.
+    pub(super) fn reference(&self) -> Result<&[f64]> {
+        if self.log_init.is_empty() { self.log_p() } else { Ok(&self.log_init) }
     }
 
     pub(super) fn log_p(&self) -> Result<&[f64]> {

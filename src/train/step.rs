@@ -319,7 +319,7 @@ impl<'a> Trainer<'a> {
             batch.samples.iter_mut().zip(log_p).for_each(|(sample, log_p)| sample.log_p = Some(log_p));
             batch.cost.forward_flops += 2.0 * policy.parameters() as f64 * tokens(&batch.pairs()) as f64;
         }
-        if self.method.needs_reference() {
+        if self.reads_reference() {
             let log_init = log_probs_under(self.reference, &batch.pairs())?;
             batch.samples.iter_mut().zip(log_init).for_each(|(sample, log_init)| sample.log_init = log_init);
         }
@@ -363,14 +363,14 @@ impl<'a> Trainer<'a> {
         Ok(row)
     }
 
-    /// Whether the pass of π_init is charged: where the divergence costs nothing it is only looked at.
-    fn charges_reference(&self) -> bool {
+    /// Whether π_init reads the responses: not where the divergence from it costs nothing.
+    fn reads_reference(&self) -> bool {
         let free = self.config.kl_coefficient == 0.0 && self.config.kl_control == KlControl::Fixed;
         self.method.needs_reference() && !(free && self.method.objective.needs_returns())
     }
 
     fn charge(&mut self, batch: &Batch, update: Option<&Update>, seconds_update: f64) {
-        let (rewards, reference) = (self.method.needs_rewards(), self.charges_reference());
+        let (rewards, reference) = (self.method.needs_rewards(), self.reads_reference());
         let flops_a_token = 2.0 * self.policy.network.parameters() as f64;
         let (trained, read) = update.map_or((0, 0), |update| (update.tokens_trained, update.tokens_read));
         let referenced = if reference { tokens(&batch.pairs()) } else { 0 };
@@ -385,9 +385,10 @@ impl<'a> Trainer<'a> {
     }
 }
 
-/// The number of tokens that a model reads of these.
+/// The number of tokens that a model reads of these: a prompt once for the responses that stand together.
 fn tokens(pairs: &[(&[u32], &[u32])]) -> usize {
-    pairs.iter().map(|(prompt, response)| prompt.len() + response.len() - 1).sum()
+    let group = |group: &[(&[u32], &[u32])]| group[0].0.len() + group.iter().map(|(_, r)| r.len() - 1).sum::<usize>();
+    pairs.chunk_by(|a, b| a.0 == b.0).map(group).sum()
 }
 
 #[cfg(test)]

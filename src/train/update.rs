@@ -107,7 +107,7 @@ impl Trainer<'_> {
             }
             Objective::Ppo(ppo) => self.ppo(batch, ppo),
             Objective::Surrogate(surrogate) => self.surrogate(batch, surrogate),
-            Objective::Dpo(dpo) => Ok(dpo_lesson(batch, dpo)),
+            Objective::Dpo(dpo) => dpo_lesson(batch, dpo),
         }
     }
 
@@ -144,10 +144,11 @@ impl Trainer<'_> {
         let paid = if surrogate.kl == Penalty::Reward { beta } else { 0.0 };
         let advantages = surrogate.advantages(&returns(batch, paid)?, self.config.responses);
         let old = old_log_probs(batch)?;
+        let reference = references(batch)?;
         let loss = move |part: Part| {
             let tokens = Tokens {
                 old_log_probs: &old[part.rows.clone()].concat(),
-                reference: &reference(batch, part.rows.clone()),
+                reference: &reference[part.rows.clone()].concat(),
                 advantages: &advantages[part.rows],
                 lengths: part.lengths,
             };
@@ -165,7 +166,7 @@ impl Trainer<'_> {
         let (mut advantages, mut returns) = (Vec::new(), Vec::new());
         for (sample, values) in batch.learned_samples().zip(&old_values) {
             // A penalty for every token, and the reward with the last one.
-            let ratios = sample.log_p()?.iter().zip(&sample.log_init);
+            let ratios = sample.log_p()?.iter().zip(sample.reference()?);
             let mut rewards: Vec<f64> = ratios.map(|(p, init)| -self.state.beta * ppo.kl.of(*p, *init)).collect();
             *rewards.last_mut().context("a response has tokens")? += sample.shaped;
             let (a, r) = generalized_advantages(&rewards, values, ppo.gae_lambda);
@@ -309,11 +310,12 @@ impl Pass {
     }
 }
 
-fn dpo_lesson(batch: &Batch, dpo: Dpo) -> Lesson<'_> {
-    Lesson::new(move |part| {
+fn dpo_lesson(batch: &Batch, dpo: Dpo) -> Result<Lesson<'_>> {
+    let reference = references(batch)?;
+    Ok(Lesson::new(move |part| {
         let pairs = part.share.responses / 2.0;
-        dpo.loss(part.log_probs, &reference(batch, part.rows), part.lengths, pairs).loss.into()
-    })
+        dpo.loss(part.log_probs, &reference[part.rows].concat(), part.lengths, pairs).loss.into()
+    }))
 }
 
 /// The returns of the responses that are learned from.
@@ -325,7 +327,7 @@ fn old_log_probs(batch: &Batch) -> Result<Vec<&[f64]>> {
     batch.learned_samples().map(Sample::log_q).collect()
 }
 
-/// log π_init of the tokens of some of the responses that are learned from.
-fn reference(batch: &Batch, rows: Range<usize>) -> Vec<f64> {
-    batch.learned[rows].iter().flat_map(|learned| &batch.samples[learned.sample].log_init).copied().collect()
+/// log π_init of the tokens of the responses that are learned from.
+fn references(batch: &Batch) -> Result<Vec<&[f64]>> {
+    batch.learned_samples().map(Sample::reference).collect()
 }
