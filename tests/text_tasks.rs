@@ -5,6 +5,8 @@
 mod cache;
 #[path = "text_tasks/chat.rs"]
 mod chat;
+#[path = "text_tasks/chat_task.rs"]
+mod chat_task;
 #[path = "text_tasks/data.rs"]
 mod data;
 #[path = "text_tasks/dialogue.rs"]
