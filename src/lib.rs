@@ -9,7 +9,7 @@
 //! - [`ranks`]: the processes of one training, and tensors spread over them
 //! - [`mixture`]: K and its derivatives, the rules for α: numbers in, numbers out
 //! - [`nn`], [`models`]: differentiable blocks; GPT-2, GPT-NeoX and LLaMA; reward models and classifiers on
-//!   them and on BERT, RoBERTa, DistilBERT and DeBERTa; these as encoders of texts
+//!   them and on BERT, RoBERTa, DistilBERT and DeBERTa; these as encoders of texts; chat templates
 //! - [`target`]: what a policy is mixed with, one file a target
 //! - [`rollout`]: responses drawn from a proposal
 //! - [`sandbox`]: programs of models, run behind walls and judged

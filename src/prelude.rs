@@ -36,9 +36,10 @@ pub use crate::mixture::{
     Batch, Drawn, Moments, Pair, Rule, Solution, Solver, Start, Status, Temperature, Truncation, draw, solve_batch,
 };
 pub use crate::models::{
-    BertConfig, Classifier, Config, DebertaV2Config, DistilBertConfig, Gpt2Config, GptNeoxConfig, Head, LanguageModel,
-    LlamaConfig, LoraConfig, RewardModel, RobertaConfig, RopeScaling, Source, TextEncoder, load_classifier,
-    load_encoder, load_folder, load_model, load_reward_model, save_folder, save_reward_folder,
+    BertConfig, Chat, ChatTemplate, Classifier, Config, DebertaV2Config, DistilBertConfig, Encoded, Gpt2Config,
+    GptNeoxConfig, Head, LanguageModel, LlamaConfig, LoraConfig, Message, RewardModel, RobertaConfig, Role,
+    RopeScaling, Source, TextEncoder, Vocabulary, load_classifier, load_encoder, load_folder, load_model,
+    load_reward_model, save_folder, save_reward_folder,
 };
 pub use crate::plot::{self, Figure};
 pub use crate::progress::Progress;

@@ -10,7 +10,9 @@ use serde::Deserialize;
 
 use super::World;
 use super::cache::{damaged, kept};
-use crate::models::{LanguageModel, LoraConfig, Source, Vocabulary, load_folder, load_model, save_folder};
+use crate::models::{
+    ChatTemplate, LanguageModel, LoraConfig, Source, Vocabulary, load_folder, load_model, save_folder,
+};
 use crate::ranks::Ranks;
 use crate::reward::TextReward;
 use crate::sandbox::Sandbox;
@@ -37,6 +39,9 @@ pub struct TextModels {
     /// The most tokens of a prompt and of a response.
     pub prompt_tokens: usize,
     pub response_tokens: usize,
+    /// Prompts are what the policy's chat template makes of messages: of a dialogue's turns, else of one of the user.
+    #[serde(default)]
+    pub chat: bool,
     /// Train adapters alone: the reference shares the policy's weights.
     pub lora: Option<LoraConfig>,
     /// Keep of every block only its input for the way back: less memory, a quarter more time.
@@ -98,13 +103,19 @@ impl World {
     /// A task of real texts by its name, with the models that are trained on it.
     ///
     /// # Errors
-    /// An unknown name; data or a model that are not there or not what they should be; models with different tokenizers.
+    /// An unknown name; data or a model that are not there or not what they should be; models with different tokenizers;
+    /// `chat` with a policy that has no chat template.
     pub fn text(data: &Path, name: &str, models: &TextModels, sources: &TextSources, ranks: &Ranks) -> Result<Self> {
         let root = data.parent().unwrap_or(data);
         let policy = found(root, &models.policy, Source::parse)?;
         let vocabulary = Vocabulary::read(&policy)?;
         let limits = Limits { prompt_tokens: models.prompt_tokens, response_tokens: models.response_tokens };
-        let task = TextTask::new(rewarded(root, name, models, sources)?, vocabulary.clone(), limits)?;
+        let template = if models.chat { Some(chat_template(&policy)?) } else { None };
+        let texts = rewarded(root, name, models, sources)?;
+        let task = match template {
+            Some(template) => TextTask::chat(texts, vocabulary.clone(), template, limits)?,
+            None => TextTask::new(texts, vocabulary.clone(), limits)?,
+        };
         for note in task.notes() {
             println!("{name}: {note}");
         }
@@ -148,6 +159,15 @@ impl World {
         let models = Models { initial: Arc::new(initial), target };
         Ok(Self { task: Arc::new(task), models, expert: Arc::new(expert) })
     }
+}
+
+fn chat_template(policy: &Source) -> Result<ChatTemplate> {
+    ChatTemplate::read(policy)?.with_context(|| {
+        format!(
+            "{policy}: the preset has chat = true, and there is no chat template: neither chat_template.jinja nor the \
+             field chat_template of tokenizer_config.json"
+        )
+    })
 }
 
 impl TextModels {

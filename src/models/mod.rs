@@ -1,6 +1,7 @@
-//! Causal language models, and encoders with a reward head: configuration, weights, network.
+//! Causal language models, and encoders with a reward head: configuration, weights, network; how they read texts and chats.
 
 mod bert;
+mod chat;
 mod classifier;
 mod config;
 mod deberta_v2;
@@ -26,6 +27,7 @@ mod vocabulary;
 use anyhow::{Context, Result, bail, ensure};
 use candle_core::{DType, Device, Var};
 
+pub use chat::{Chat, ChatTemplate, Encoded, Message, Role};
 pub use classifier::{Classifier, load_classifier};
 pub use config::{
     BertConfig, Config, DebertaV2Config, DistilBertConfig, Gpt2Config, GptNeoxConfig, LlamaConfig, PositionTerm,

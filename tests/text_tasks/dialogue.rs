@@ -6,6 +6,7 @@ use qstar::models::{Config, Gpt2Config, RewardModel, save_reward_folder};
 use qstar::progress::Progress;
 use qstar::ranks::Ranks;
 use qstar::record;
+use qstar::tasks::Split;
 use qstar::tasks::data::hh_rlhf;
 use qstar::train::{HeldOut, Run, RunConfig, RunSpec, StepConfig, Supervised};
 
@@ -39,6 +40,7 @@ fn a_policy_from_scratch_is_trained_on_dialogues() {
         reward: Some(name("reward")),
         prompt_tokens: 48,
         response_tokens: 48,
+        chat: false,
         lora: None,
         recompute: false,
         precision: Default::default(),
@@ -85,6 +87,27 @@ fn a_policy_from_scratch_is_trained_on_dialogues() {
         let spec = RunSpec::new(&*world.task, QSTAR, 2, RunConfig { steps: 1, ..config }, &world.models).unwrap();
         let run = Run::new(&path("runs"), spec).unwrap();
         run.train(&*world.task, &world.models, &Progress::new(target.name(), 1)).unwrap();
+    }
+
+    // As chats, with the template that lies beside the policy's weights, and not without one.
+    let chats = TextModels { chat: true, lora: None, ..models.clone() };
+    let error = format!("{:#}", World::text(&path("data"), "dialogue", &chats, &sources).err().unwrap());
+    assert!(error.contains("chat_template.jinja") && error.contains(&name("policy")), "{error}");
+    let template = "{% for m in messages %}{{ m.role ~ ': ' ~ m.content ~ eos_token }}{% endfor %}\
+                    {% if add_generation_prompt %}assistant: {% endif %}";
+    std::fs::write(path("policy").join("chat_template.jinja"), template).unwrap();
+    std::fs::write(path("policy").join("tokenizer_config.json"), r#"{"eos_token": "<|endoftext|>"}"#).unwrap();
+    let chat = World::text(&path("data"), "dialogue", &chats, &sources).unwrap();
+    assert_ne!(chat.task.identity(), world.task.identity());
+    let prompt = chat.task.prompt(Split::Test, 0);
+    assert!(prompt.text.starts_with("user: ") && prompt.text.ends_with("<|endoftext|>assistant: "), "{}", prompt.text);
+    for method in [QSTAR, DPO] {
+        let spec = RunSpec::new(&*chat.task, method, 3, RunConfig { steps: 1, ..config }, &chat.models).unwrap();
+        let run = Run::new(&path("runs"), spec).unwrap();
+        run.train(&*chat.task, &chat.models, &Progress::new("chats", 1)).unwrap();
+        let rows = record::evaluations(&run.folder).unwrap();
+        let rewards = rows.column("reward").unwrap().f64().unwrap();
+        assert!(rewards.iter().all(|reward| reward.is_some_and(|r| r > 0.0 && r < 1.0)), "{rows}");
     }
 
     let stranger = TextModels { expert: TextExpert::Model("openai-community/gpt2".into()), ..models };

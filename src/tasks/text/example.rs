@@ -3,6 +3,8 @@
 use anyhow::{Result, anyhow};
 use tokenizers::Tokenizer;
 
+use crate::models::{Message, Role};
+
 /// A prompt with its answers. The texts of answers are what follows the prompt's text, white space included.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Example {
@@ -31,8 +33,18 @@ pub struct PromptText {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keep {
     Beginning,
-    /// The end, from a place where this text stands if one is left.
+    /// The end, from a place where this text stands if one is left. It begins a person's turn in a dialogue, as `after`
+    /// begins the assistant's.
     EndFrom(&'static str),
+}
+
+/// What a policy reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Written {
+    pub text: String,
+    pub tokens: Vec<u32>,
+    /// What a chat template made the text of.
+    pub messages: Vec<Message>,
 }
 
 impl PromptText {
@@ -46,17 +58,43 @@ impl PromptText {
         self.with(&self.body)
     }
 
-    /// The longest text of at most `limit` tokens that is left when the body is cut, and its tokens.
-    pub(super) fn fit(&self, tokenizer: &Tokenizer, limit: usize) -> Result<(String, Vec<u32>)> {
+    /// What `write` makes of the longest text that is left when the body is cut to at most `limit` tokens.
+    pub(super) fn fit(
+        &self,
+        tokenizer: &Tokenizer,
+        limit: usize,
+        write: impl Fn(String) -> Result<Written>,
+    ) -> Result<Written> {
         let mut body = &self.body[..];
         loop {
-            let text = self.with(body);
-            let tokens = tokens(tokenizer, &text)?;
-            if tokens.len() <= limit || body.is_empty() {
-                return Ok((text, tokens));
+            let written = write(self.with(body))?;
+            if written.tokens.len() <= limit || body.is_empty() {
+                return Ok(written);
             }
-            body = self.cut(tokenizer, body, tokens.len() - limit)?;
+            body = self.cut(tokenizer, body, written.tokens.len() - limit)?;
         }
+    }
+
+    /// The turns of a dialogue, trimmed; none of another text. Empty ones are left out, neighbours of one side are one
+    /// message, and a person begins: templates want sides that alternate.
+    pub(super) fn turns(&self) -> Vec<Message> {
+        let Keep::EndFrom(person) = self.keep else { return Vec::new() };
+        let sides = [(Role::User, person), (Role::Assistant, &self.after[..])];
+        let mut turns: Vec<Message> = Vec::new();
+        let mut rest = &self.body[..];
+        while let Some((role, marker)) = sides.into_iter().find(|(_, marker)| rest.starts_with(marker)) {
+            let begin = &rest[marker.len()..];
+            let end = sides.iter().filter_map(|(_, marker)| begin.find(marker)).min().unwrap_or(begin.len());
+            let content = begin[..end].trim();
+            rest = &begin[end..];
+            match turns.last_mut() {
+                _ if content.is_empty() => {}
+                None if role == Role::Assistant => {}
+                Some(last) if last.role == role => last.content.extend(["\n\n", content]),
+                _ => turns.push(Message::new(role, content)),
+            }
+        }
+        turns
     }
 
     /// The body without `surplus` of its tokens.
@@ -77,8 +115,4 @@ impl PromptText {
     fn with(&self, body: &str) -> String {
         [&self.before, body, &self.after].concat()
     }
-}
-
-fn tokens(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>> {
-    Ok(tokenizer.encode(text, true).map_err(|e| anyhow!("{e}"))?.get_ids().to_vec())
 }

@@ -6,6 +6,7 @@
 
 mod example;
 mod pools;
+mod writing;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use rand::Rng;
@@ -14,11 +15,13 @@ use tokenizers::Tokenizer;
 
 use super::{Preference, Prompt, Split, Task};
 use crate::metrics::Document;
-use crate::models::Vocabulary;
+use crate::models::{ChatTemplate, Vocabulary};
 use crate::rollout::StopStrings;
 use crate::seed::{self, Purpose};
+use example::Written;
 pub use example::{Example, Keep, PromptText};
 pub use pools::Pools;
+use writing::Writing;
 
 /// The rewards in [0, 1] of texts that answer examples' prompts, computed together.
 pub type Rewards = Box<dyn Fn(&[(&Example, &str)]) -> Result<Vec<f64>> + Send + Sync>;
@@ -45,7 +48,7 @@ pub struct TextData {
 /// Real texts as a policy reads and writes them.
 pub struct TextTask {
     data: TextData,
-    vocabulary: Vocabulary,
+    writing: Writing,
     limits: Limits,
     identity: String,
 }
@@ -65,7 +68,23 @@ impl TextTask {
     ///
     /// # Errors
     /// A vocabulary without a token that ends a text; a split in which no prompt fits.
-    pub fn new(mut data: TextData, vocabulary: Vocabulary, limits: Limits) -> Result<Self> {
+    pub fn new(data: TextData, vocabulary: Vocabulary, limits: Limits) -> Result<Self> {
+        Self::build(data, Writing::new(vocabulary, None)?, limits)
+    }
+
+    /// Prompts are what the policy's chat template makes of messages: of a dialogue's turns, of other prompts as one
+    /// message of the user. Answers end with the token that ends the template's turns, if that is one of the
+    /// vocabulary's end tokens. Rewards still see the data set's own text. A dialogue whose last turn is the
+    /// assistant's does not fit.
+    ///
+    /// # Errors
+    /// Those of [`TextTask::new`]; a template that refuses a prompt or does not write an answer behind it.
+    pub fn chat(data: TextData, vocabulary: Vocabulary, template: ChatTemplate, limits: Limits) -> Result<Self> {
+        Self::build(data, Writing::new(vocabulary, Some(template))?, limits)
+    }
+
+    fn build(mut data: TextData, writing: Writing, limits: Limits) -> Result<Self> {
+        let vocabulary = &writing.vocabulary;
         ensure!(
             !vocabulary.end_tokens.is_empty(),
             "{}: the policy's vocabulary has no end-of-sequence token",
@@ -73,25 +92,29 @@ impl TextTask {
         );
         ensure!(limits.response_tokens > 0, "{}: a response needs a token", data.name);
         data.pools.keep_fitting(|example| {
-            let (text, tokens) = example.prompt.fit(&vocabulary.tokenizer, limits.prompt_tokens)?;
+            if !writing.asks(&example.prompt) {
+                return Ok(false);
+            }
+            let prompt = writing.prompt(&example.prompt, limits.prompt_tokens)?;
             // Answers are encoded when they are asked for, where nobody could be told.
             let pair = example.pair.iter().flat_map(|(chosen, rejected)| [chosen, rejected]);
             for answer in example.demonstrations.iter().chain(pair) {
-                vocabulary.continuation(&text, &tokens, answer)?;
+                writing.answer(&prompt, answer)?;
             }
-            Ok(tokens.len() <= limits.prompt_tokens)
+            Ok(prompt.tokens.len() <= limits.prompt_tokens)
         })?;
         let mut key = Sha256::new();
         key.update(format!("{} {limits:?} {:?} {}", data.name, data.stop_strings, data.rewarded_by));
         key.update(format!("{:?}", vocabulary.end_tokens));
         let tokenizer = vocabulary.tokenizer.to_string(false).map_err(|e| anyhow!("{e}"))?;
         key.update(tokenizer);
+        key.update(writing.identity().unwrap_or_default());
         for (pool, examples) in [&data.pools.train, &data.pools.validation, &data.pools.test].into_iter().enumerate() {
             examples.iter().for_each(|example| key.update(format!("{pool} {example:?}")));
         }
         let hash: String = key.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect();
         let identity = format!("{}-{hash}", data.name);
-        Ok(Self { data, vocabulary, limits, identity })
+        Ok(Self { data, writing, limits, identity })
     }
 
     /// How many examples there are, and what was left out on the way.
@@ -130,12 +153,13 @@ impl TextTask {
         }
     }
 
-    /// The tokens of a prompt and its cut text.
+    /// The cut text of a prompt and its tokens.
     ///
     /// # Errors
-    /// Those of the tokenizer.
+    /// Those of the tokenizer and of the chat template.
     pub fn fit(&self, prompt: &PromptText) -> Result<(String, Vec<u32>)> {
-        prompt.fit(&self.vocabulary.tokenizer, self.limits.prompt_tokens)
+        let written = self.writing.prompt(prompt, self.limits.prompt_tokens)?;
+        Ok((written.text, written.tokens))
     }
 
     /// The text of a response, up to the token or the string that ends it.
@@ -143,15 +167,22 @@ impl TextTask {
     /// # Errors
     /// Those of the tokenizer.
     pub fn text(&self, response: &[u32]) -> Result<String> {
-        let end = response.iter().position(|token| self.vocabulary.end_tokens.contains(token));
+        let end = response.iter().position(|token| self.writing.vocabulary.end_tokens.contains(token));
         let tokens = &response[..end.unwrap_or(response.len())];
-        StopStrings::new(&self.vocabulary.tokenizer, self.data.stop_strings.clone())?.text(tokens)
+        StopStrings::new(&self.writing.vocabulary.tokenizer, self.data.stop_strings.clone())?.text(tokens)
     }
 
     /// The tokens of an answer behind a prompt, with the end if it fits.
     fn answer(&self, prompt: &Prompt, text: &str) -> Result<Vec<u32>> {
-        let mut tokens = self.vocabulary.continuation(&prompt.text, &prompt.tokens, text)?;
-        tokens.push(self.vocabulary.end_tokens[0]);
+        let written = match self.writing.is_chat() {
+            false => Written { text: prompt.text.clone(), tokens: prompt.tokens.clone(), messages: Vec::new() },
+            true => {
+                let example = self.example(prompt.split, prompt.index);
+                self.writing.prompt(&example.prompt, self.limits.prompt_tokens)?
+            }
+        };
+        let mut tokens = self.writing.answer(&written, text)?;
+        tokens.push(self.writing.vocabulary.end_tokens[0]);
         tokens.truncate(self.limits.response_tokens);
         Ok(tokens)
     }
@@ -167,11 +198,11 @@ impl Task for TextTask {
     }
 
     fn tokenizer(&self) -> &Tokenizer {
-        &self.vocabulary.tokenizer
+        &self.writing.vocabulary.tokenizer
     }
 
     fn stop_tokens(&self) -> &[u32] {
-        &self.vocabulary.end_tokens
+        &self.writing.vocabulary.end_tokens
     }
 
     fn stop_strings(&self) -> &[String] {
@@ -193,8 +224,11 @@ impl Task for TextTask {
     }
 
     fn rewards(&self, responses: &[(&Prompt, &[u32])]) -> Result<Vec<f64>> {
-        let texts: Vec<String> = responses.iter().map(|(_, response)| self.text(response)).collect::<Result<_>>()?;
         let examples = responses.iter().map(|(prompt, _)| self.example(prompt.split, prompt.index));
+        let text = |(example, (_, response)): (&Example, &(&Prompt, &[u32]))| -> Result<String> {
+            Ok(self.writing.rewarded(example, self.text(response)?))
+        };
+        let texts: Vec<String> = examples.clone().zip(responses).map(text).collect::<Result<_>>()?;
         let pairs: Vec<(&Example, &str)> = examples.zip(texts.iter().map(String::as_str)).collect();
         let rewards = self.data.rewards.as_ref().with_context(|| format!("{}: there is no reward", self.name()))?;
         let rewards = rewards(&pairs)?;
