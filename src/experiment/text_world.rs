@@ -301,9 +301,8 @@ fn trained_expert(
         ensure!(!indices.is_empty(), "{}: there are no demonstrations to train an expert on", task.name());
         train_supervised(&expert, training, &label, |i| {
             let prompt = task.prompt(Split::Train, indices[i as usize % indices.len()]);
-            let answer =
-                task.demonstration(&prompt, 0).expect("an example with a demonstration, which was encoded before");
-            (prompt.tokens, answer)
+            let demonstrated = task.demonstrated(&prompt, 0).ok().flatten();
+            demonstrated.expect("an example with a demonstration, which was encoded before")
         })?;
         save_folder(&expert.whole()?.to_device(&Device::Cpu)?, folder)
     })?;

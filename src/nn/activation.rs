@@ -195,32 +195,30 @@ fn swiglu_rows<T: Real>(gate: &[T], up: &[T], y: &mut [T]) {
 }
 
 fn swiglu_backward(gate: &Tensor, up: &Tensor, grad: &Tensor) -> Result<(Tensor, Tensor)> {
+    let (rows, width) = rows_of(gate.shape());
     for_dtype!(gate.dtype(), T => with_values::<T, _>(gate, |gates| with_values::<T, _>(up, |ups| {
         with_values::<T, _>(grad, |gs| {
-            let width = rows_of(gate.shape()).1;
-            let dgate = of_three(gates, ups, gs, width, |gate: T, up, g| {
-                let s = sigmoid(gate);
-                g * up * s * (T::ONE + gate * (T::ONE - s))
+            let (dgate, dup) = fill_rows(rows, width, |first, dgate: &mut [T]| {
+                let at = first * width..first * width + dgate.len();
+                let mut dup = vec![T::ZERO; dgate.len()];
+                swiglu_slopes(&gates[at.clone()], &ups[at.clone()], &gs[at], dgate, &mut dup);
+                dup
             });
-            let dup = of_three(gates, ups, gs, width, |gate: T, _, g| g * gate * sigmoid(gate));
-            Ok((tensor(dgate, gate.shape(), gate)?, tensor(dup, up.shape(), up)?))
+            Ok((tensor(dgate, gate.shape(), gate)?, tensor(dup.concat(), up.shape(), up)?))
         })
     })))
 }
 
-/// f of three values, place by place.
-fn of_three<T: Real>(a: &[T], b: &[T], c: &[T], width: usize, f: impl Fn(T, T, T) -> T + Sync) -> Vec<T> {
-    let piece = |first: usize, out: &mut [T]| {
-        let at = first * width..first * width + out.len();
-        let (a, b, c) = (&a[at.clone()], &b[at.clone()], &c[at]);
-        simd::dispatch(
-            #[inline(always)]
-            || {
-                for (i, out) in out.iter_mut().enumerate() {
-                    *out = f(a[i], b[i], c[i]);
-                }
-            },
-        );
-    };
-    fill_rows(a.len() / width, width, piece).0
+fn swiglu_slopes<T: Real>(gate: &[T], up: &[T], grad: &[T], dgate: &mut [T], dup: &mut [T]) {
+    simd::dispatch(
+        #[inline(always)]
+        || {
+            let outputs = dgate.iter_mut().zip(dup);
+            for ((dgate, dup), ((&gate, &up), &g)) in outputs.zip(gate.iter().zip(up).zip(grad)) {
+                let s = sigmoid(gate);
+                *dgate = g * up * s * (T::ONE + gate * (T::ONE - s));
+                *dup = g * gate * s;
+            }
+        },
+    );
 }

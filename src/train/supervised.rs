@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::sequences::numbers;
 use super::{AdamW, AdamWConfig, Gradient, Schedule, Sequences};
 use crate::method::maximum_likelihood_loss;
-use crate::models::LanguageModel;
+use crate::models::{Encoded, LanguageModel};
 use crate::progress::Progress;
 
 /// The constants of a supervised training: AdamW with a linear warm-up and a cosine decay to zero.
@@ -19,23 +19,24 @@ pub struct Supervised {
     pub warmup_steps: usize,
 }
 
-/// Trains `model` on `example(i)`: (prompt, response) for i in `0 .. steps · batch`.
-/// Returns the mean loss a token, in nats, over the last tenth of the steps.
+/// Trains `model` on `example(i)` for i in `0 .. steps · batch`: (prompt, response), or the turns of a conversation of which
+/// some are trained. Returns the mean loss a trained token, in nats, over the last tenth of the steps.
 ///
 /// # Errors
-/// A loss that is not a number; the step is named.
-pub fn train_supervised(
+/// A loss that is not a number, an example without a token to be trained; the step is named.
+pub fn train_supervised<E: Into<Encoded>>(
     model: &LanguageModel,
     config: &Supervised,
     label: &str,
-    example: impl Fn(u64) -> (Vec<u32>, Vec<u32>),
+    example: impl Fn(u64) -> E,
 ) -> Result<f64> {
     let mut optimizer = AdamW::new(&model.params, AdamWConfig { weight_decay: 0.01, ..Default::default() })?;
     let schedule = Schedule::Cosine { steps: config.steps as u64 };
     let progress = Progress::new(label, config.steps as u64);
     let (mut last, mut counted) = (0.0, 0);
     for step in 0..config.steps {
-        let examples: Vec<_> = (0..config.batch).map(|i| example((step * config.batch + i) as u64)).collect();
+        let example = |i| example((step * config.batch + i) as u64).into();
+        let examples: Vec<Encoded> = (0..config.batch).map(example).collect();
         let rate = schedule.rate(step as u64, config.warmup_steps as u64, config.learning_rate);
         model.set_dropout_batch(step as u64);
         // Inside the pool, so that its threads are not woken and waited for at every product.
@@ -53,14 +54,9 @@ pub fn train_supervised(
 }
 
 /// The mean loss a token before the update.
-fn one_step(
-    model: &LanguageModel,
-    optimizer: &mut AdamW,
-    examples: &[(Vec<u32>, Vec<u32>)],
-    learning_rate: f64,
-) -> Result<f64> {
-    let pairs: Vec<_> = examples.iter().map(|(p, r)| (&p[..], &r[..])).collect();
-    let sequences = Sequences::new(&pairs)?;
+fn one_step(model: &LanguageModel, optimizer: &mut AdamW, examples: &[Encoded], learning_rate: f64) -> Result<f64> {
+    let marked: Vec<_> = examples.iter().map(|example| (&example.tokens[..], &example.trained[..])).collect();
+    let sequences = Sequences::marked(&marked)?;
     let log_probs = sequences.log_probs(&model.network, &sequences.hidden(&model.network)?)?;
     // Per token, so that long demonstrations weigh as they would in pretraining.
     let loss = maximum_likelihood_loss(&numbers(&log_probs)?, sequences.token_count() as f64);

@@ -75,6 +75,12 @@ fn turns_of_a_dialogue_are_messages() {
     let answer = task.demonstration(&prompt, 0).unwrap();
     assert_eq!(vocabulary.tokenizer.decode(&answer, false).unwrap(), "Nothing does.<|im_end|>");
     assert_eq!(task.preference(&prompt, 0).unwrap().chosen, answer);
+    // Supervised training learns both turns of the assistant, with their ends, and nothing else.
+    let whole = task.demonstrated(&prompt, 0).unwrap().unwrap();
+    assert_eq!(whole.tokens[..prompt.tokens.len()], prompt.tokens);
+    let marked = whole.tokens.iter().zip(&whole.trained).filter(|(_, trained)| **trained);
+    let trained: Vec<u32> = marked.map(|(id, _)| *id).collect();
+    assert_eq!(vocabulary.tokenizer.decode(&trained, false).unwrap(), "Sporange.<|im_end|>Nothing does.<|im_end|>");
     // The reward sees the data's own text, which begins with a space.
     let encode = |text: &str| vocabulary.tokenizer.encode(text, false).unwrap().get_ids().to_vec();
     let (spaced, other) = (encode("  Nothing does.\n\nHuman: x"), encode("Something."));

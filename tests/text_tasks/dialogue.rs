@@ -91,13 +91,14 @@ fn a_policy_from_scratch_is_trained_on_dialogues() {
 
     // As chats, with the template that lies beside the policy's weights, and not without one.
     let chats = TextModels { chat: true, lora: None, ..models.clone() };
-    let error = format!("{:#}", World::text(&path("data"), "dialogue", &chats, &sources).err().unwrap());
+    let error =
+        format!("{:#}", World::text(&path("data"), "dialogue", &chats, &sources, &Ranks::alone()).err().unwrap());
     assert!(error.contains("chat_template.jinja") && error.contains(&name("policy")), "{error}");
     let template = "{% for m in messages %}{{ m.role ~ ': ' ~ m.content ~ eos_token }}{% endfor %}\
                     {% if add_generation_prompt %}assistant: {% endif %}";
     std::fs::write(path("policy").join("chat_template.jinja"), template).unwrap();
     std::fs::write(path("policy").join("tokenizer_config.json"), r#"{"eos_token": "<|endoftext|>"}"#).unwrap();
-    let chat = World::text(&path("data"), "dialogue", &chats, &sources).unwrap();
+    let chat = World::text(&path("data"), "dialogue", &chats, &sources, &Ranks::alone()).unwrap();
     assert_ne!(chat.task.identity(), world.task.identity());
     let prompt = chat.task.prompt(Split::Test, 0);
     assert!(prompt.text.starts_with("user: ") && prompt.text.ends_with("<|endoftext|>assistant: "), "{}", prompt.text);

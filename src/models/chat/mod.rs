@@ -35,12 +35,20 @@ pub struct Chat {
     tokens: Tokens,
 }
 
-/// A conversation as tokens.
+/// A conversation, or another text, as tokens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Encoded {
     pub tokens: Vec<u32>,
     /// For each token whether it is trained: it is the assistant's text or ends the assistant's turn.
     pub trained: Vec<bool>,
+}
+
+/// A prompt and its answer, of which the answer is trained.
+impl From<(Vec<u32>, Vec<u32>)> for Encoded {
+    fn from((prompt, answer): (Vec<u32>, Vec<u32>)) -> Self {
+        let trained = [vec![false; prompt.len()], vec![true; answer.len()]].concat();
+        Self { tokens: [prompt, answer].concat(), trained }
+    }
 }
 
 /// Where the assistant's turn stands in a text, in bytes: from behind the generation prompt, and where its content

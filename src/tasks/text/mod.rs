@@ -15,7 +15,7 @@ use tokenizers::Tokenizer;
 
 use super::{Preference, Prompt, Split, Task};
 use crate::metrics::Document;
-use crate::models::{ChatTemplate, Vocabulary};
+use crate::models::{ChatTemplate, Encoded, Vocabulary};
 use crate::rollout::StopStrings;
 use crate::seed::{self, Purpose};
 use example::Written;
@@ -172,15 +172,39 @@ impl TextTask {
         StopStrings::new(&self.writing.vocabulary.tokenizer, self.data.stop_strings.clone())?.text(tokens)
     }
 
-    /// The tokens of an answer behind a prompt, with the end if it fits.
-    fn answer(&self, prompt: &Prompt, text: &str) -> Result<Vec<u32>> {
-        let written = match self.writing.is_chat() {
-            false => Written { text: prompt.text.clone(), tokens: prompt.tokens.clone(), messages: Vec::new() },
+    /// A prompt with one of its example's answers, as supervised training reads them. Trained are the answer and, in a chat,
+    /// what the assistant said before, if the template writes it there as it was said. None where the example has no such
+    /// answer.
+    ///
+    /// # Errors
+    /// Those of the tokenizer and of the chat template.
+    pub fn demonstrated(&self, prompt: &Prompt, draw: u64) -> Result<Option<Encoded>> {
+        let example = self.example(prompt.split, prompt.index);
+        let Some(text) = example.demonstrations.get(draw as usize) else { return Ok(None) };
+        let alone = || anyhow::Ok(Some((prompt.tokens.clone(), self.answer(prompt, text)?).into()));
+        if !self.writing.is_chat() {
+            return alone();
+        }
+        let Ok(mut chat) = self.writing.conversation(&self.written(prompt)?, text) else { return alone() };
+        let most = prompt.tokens.len() + self.limits.response_tokens;
+        chat.tokens.truncate(most);
+        chat.trained.truncate(most);
+        Ok(Some(chat))
+    }
+
+    fn written(&self, prompt: &Prompt) -> Result<Written> {
+        match self.writing.is_chat() {
+            false => Ok(Written { text: prompt.text.clone(), tokens: prompt.tokens.clone(), messages: Vec::new() }),
             true => {
                 let example = self.example(prompt.split, prompt.index);
-                self.writing.prompt(&example.prompt, self.limits.prompt_tokens)?
+                self.writing.prompt(&example.prompt, self.limits.prompt_tokens)
             }
-        };
+        }
+    }
+
+    /// The tokens of an answer behind a prompt, with the end if it fits.
+    fn answer(&self, prompt: &Prompt, text: &str) -> Result<Vec<u32>> {
+        let written = self.written(prompt)?;
         let mut tokens = self.writing.answer(&written, text)?;
         tokens.push(self.writing.vocabulary.end_tokens[0]);
         tokens.truncate(self.limits.response_tokens);

@@ -1,11 +1,11 @@
 //! How a policy reads a prompt and writes an answer: as the data set's own text, or as turns of the policy's chat
 //! template.
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow};
 
 use super::example::Written;
 use super::{Example, PromptText};
-use crate::models::{Chat, ChatTemplate, Message, Role, Vocabulary};
+use crate::models::{Chat, ChatTemplate, Encoded, Message, Role, Vocabulary};
 
 /// A policy's vocabulary, and its chat template where prompts are chats.
 pub(super) struct Writing {
@@ -80,6 +80,22 @@ impl Writing {
             None => self.vocabulary.continuation(&prompt.text, &prompt.tokens, text),
             Some(chat) => chat.answer(&prompt.messages, text),
         }
+    }
+
+    /// A chat's messages with an answer, in which all that the assistant says is trained.
+    pub fn conversation(&self, prompt: &Written, text: &str) -> Result<Encoded> {
+        let chat = self.chat.as_ref().context("only a chat has turns")?;
+        let messages = prompt.messages.iter().cloned().chain([Message::new(Role::Assistant, text.trim())]);
+        let mut encoded = chat.encode(&messages.collect::<Vec<_>>())?;
+        // Where the template ends no turn, or not the last one, the end of the text does.
+        let last = encoded.trained.iter().rposition(|&trained| trained).context("an answer has tokens")?;
+        if !self.vocabulary.end_tokens.contains(&encoded.tokens[last]) {
+            encoded.tokens.truncate(last + 1);
+            encoded.tokens.push(self.vocabulary.end_tokens[0]);
+            encoded.trained.truncate(last + 1);
+            encoded.trained.push(true);
+        }
+        Ok(encoded)
     }
 
     /// A response as it would stand in the data set, which says what its reward is: a chat's begins at once, most of
