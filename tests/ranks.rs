@@ -242,6 +242,7 @@ fn several_ranks_make_the_run_of_one_process() {
         (2, "all", "rejection"),
         (2, "all", "dpo"),
         (2, "spread", "qstar"),
+        (2, "spread", "dpo"),
         (3, "spread", "rejection"),
     ] {
         let (alone, together) = (folder.path().join("alone"), folder.path().join("run"));
@@ -281,6 +282,16 @@ fn several_ranks_make_the_run_of_one_process() {
             "{method}, {weights}: {count} ranks against one process, 20 steps: rows differ by {worst:.1e}, weights by {off:.1e}"
         );
         assert!(off < 1e-6, "{method}, {weights}: weights differ by {off:e}");
+    }
+}
+
+#[test]
+fn ranks_draw_in_step_from_spread_weights_whoever_is_done_first() {
+    let folder = tempfile::tempdir().unwrap();
+    for count in [2, 3] {
+        if succeeds(count, "draw", folder.path()).is_none() {
+            return;
+        }
     }
 }
 

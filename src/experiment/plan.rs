@@ -272,8 +272,8 @@ impl Plan {
         Ok(runs)
     }
 
-    /// Works on every run, one on each core (or one after the other with all ranks), with progress over all steps. Runs that other processes hold are looked at again
-    /// until they are done, or free because their process has died.
+    /// Works on every run, one on each core (or one after the other with all ranks), with progress over all steps. Runs that
+    /// other processes hold are looked at again until they are done, or free because their process has died.
     pub(super) fn over_runs(
         &self,
         runs: &[(&Part, &Run)],

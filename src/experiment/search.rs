@@ -8,9 +8,10 @@ use rand::Rng;
 use super::plan::{Arm, Part, Plan};
 use crate::method::{Method, Objective, Source, Treatment};
 use crate::progress::Progress;
+use crate::ranks::{OutOfStep, Ranks};
 use crate::record::{Kind, record};
 use crate::seed::{Purpose, rng};
-use crate::train::{HeldOut, Run, RunConfig, StepConfig, Trained};
+use crate::train::{HeldOut, InStep, Run, RunConfig, StepConfig, Trained};
 
 /// Ranges that settings are drawn from, log-uniformly. The first trial is the common setting, the others are drawn; trial i
 /// of every method has the same learning rate and β.
@@ -34,6 +35,7 @@ pub struct Search {
 
 record! {
     /// One trial of a search.
+    #[derive(serde::Serialize, serde::Deserialize)]
     pub struct TrialRow {
         pub task: String,
         pub parameters: i64,
@@ -154,12 +156,14 @@ impl Trials {
             }
         }
         let runs: Vec<(&Part, &Run)> = asked.iter().map(|(_, run)| (part, run)).collect();
-        plan.over_runs(&runs, &format!("{}, trials", plan.name), train)?;
-        let mut all = Vec::new();
-        for (trial, run) in asked {
-            let row = row(part, trial, &run)?;
-            all.push((run.spec.method, run.spec.config.step, row));
-        }
+        let ranks = &plan.ranks;
+        plan.over_runs(&runs, &format!("{}, trials", plan.name), |part, run, progress| {
+            train(ranks, part, run, progress)
+        })?;
+        let rows = || asked.iter().map(|(trial, run)| row(part, *trial, run)).collect::<Result<Vec<_>>>();
+        let rows = ranks.on_rank_0(rows)?;
+        let runs = asked.into_iter().map(|(_, run)| run.spec);
+        let mut all: Vec<_> = runs.zip(rows).map(|(spec, row)| (spec.method, spec.config.step, row)).collect();
         let mut trials: Vec<Vec<_>> = Vec::new();
         while !all.is_empty() {
             let rest = all.split_off(search.trials);
@@ -177,21 +181,28 @@ impl Trials {
     pub fn train_one(plan: &Plan, part: &Part, arm: usize, trial: usize) -> Result<()> {
         part.the_search().check()?;
         let run = prepared(plan, part, &part.arms[arm], trial)?;
-        plan.over_runs(&[(part, &run)], &run.spec.name()?, train)
+        let ranks = &plan.ranks;
+        plan.over_runs(&[(part, &run)], &run.spec.name()?, |part, run, progress| train(ranks, part, run, progress))
     }
 
     /// The method and setting of an arm's best trial, where all its trials are done.
     pub fn best_if_done(plan: &Plan, part: &Part, arm: usize) -> Result<Option<(Method, StepConfig)>> {
         let search = part.the_search();
-        let mut all = Vec::new();
-        for trial in 0..search.trials {
-            let run = prepared(plan, part, &part.arms[arm], trial)?;
-            if !run.is_done() && failure(&run)?.is_none() {
-                return Ok(None);
+        let runs: Vec<Run> =
+            (0..search.trials).map(|trial| prepared(plan, part, &part.arms[arm], trial)).collect::<Result<_>>()?;
+        let rows = || -> Result<Option<Vec<TrialRow>>> {
+            let mut rows = Vec::new();
+            for (trial, run) in runs.iter().enumerate() {
+                if !run.is_done() && failure(run)?.is_none() {
+                    return Ok(None);
+                }
+                rows.push(row(part, trial, run)?);
             }
-            let row = row(part, trial, &run)?;
-            all.push((run.spec.method, run.spec.config.step, row));
-        }
+            Ok(Some(rows))
+        };
+        let Some(rows) = plan.ranks.on_rank_0(rows)? else { return Ok(None) };
+        let mut all: Vec<_> =
+            runs.into_iter().zip(rows).map(|(run, row)| (run.spec.method, run.spec.config.step, row)).collect();
         Ok(best(&all).map(|at| all.swap_remove(at)).map(|(method, step, _)| (method, step)))
     }
 
@@ -218,14 +229,14 @@ fn prepared(plan: &Plan, part: &Part, arm: &Arm, trial: usize) -> Result<Run> {
     plan.run(part, method, config, search.seed)
 }
 
-fn train(part: &Part, run: &Run, progress: &Progress) -> Result<Trained> {
-    if failure(run)?.is_some() {
+fn train(ranks: &Ranks, part: &Part, run: &Run, progress: &Progress) -> Result<Trained> {
+    if ranks.on_rank_0(|| failure(run))?.is_some() {
         progress.inc(run.spec.config.steps);
         return Ok(Trained::Here);
     }
     match run.try_train(&*part.world.task, &part.world.models, progress) {
-        Err(error) => {
-            run.on_rank_0(|| run.folder.write_text(FAILED, &format!("{error:#}\n")))?;
+        Err(error) if error.is::<InStep>() && !error.is::<OutOfStep>() => {
+            ranks.on_rank_0(|| run.folder.write_text(FAILED, &format!("{error:#}\n")))?;
             Ok(Trained::Here)
         }
         trained => trained,

@@ -52,8 +52,9 @@ pub struct TextModels {
     /// Train on a GPU, the first one, or of several processes each on its own; needs the feature `cuda`.
     #[serde(default)]
     pub cuda: bool,
-    /// Of several processes each keeps its part of the weights below adapters and of the expert's. An expert that is to be
-    /// trained is trained on the CPU: better name a model.
+    /// Of several processes each keeps its part of the weights below adapters and of the expert's on its device; the whole
+    /// expert stays in the CPU's memory. An expert that is to be trained is trained on the CPU: better name a model. Not with
+    /// speculation, nor with another target.
     #[serde(default)]
     pub spread: bool,
 }

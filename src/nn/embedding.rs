@@ -82,15 +82,15 @@ pub fn select_rows(x: &Tensor, ids: &Tensor) -> Result<Tensor> {
 
 /// The same inside a block; the ids are where `x` is.
 pub(super) fn rows_at(x: &Traced, ids: &Tensor) -> Result<Traced> {
-    let (saved, ids) = (x.tensor().clone(), ids.clone());
-    let y = saved.index_select(&ids, 0)?;
-    Ok(Traced::record(y, &[x], move |grad| Ok(vec![Some(scatter_rows(&saved, &ids, grad)?)])))
+    let (shape, ids) = (x.tensor().shape().clone(), ids.clone());
+    let y = x.tensor().index_select(&ids, 0)?;
+    Ok(Traced::record(y, &[x], move |grad| Ok(vec![Some(scatter_rows(&shape, &ids, grad)?)])))
 }
 
-/// Zeros of the shape of `x`, with every row of `grad` added to the one that its id names.
-fn scatter_rows(x: &Tensor, ids: &Tensor, grad: &Tensor) -> Result<Tensor> {
-    on_gpu!(grad, cuda::scatter_rows(x, ids, grad));
-    x.zeros_like()?.index_add(ids, grad, 0)
+/// Zeros, with every row of `grad` added to the one that its id names.
+fn scatter_rows(shape: &Shape, ids: &Tensor, grad: &Tensor) -> Result<Tensor> {
+    on_gpu!(grad, cuda::scatter_rows(shape, ids, grad));
+    Tensor::zeros(shape, grad.dtype(), grad.device())?.index_add(ids, grad, 0)
 }
 
 struct Embed {

@@ -24,8 +24,8 @@
 //! ```
 //!
 //! Every function here that speaks to other ranks is collective: all ranks call it, in the same order. Where
-//! they do not, or disagree on a size, each of them gets an error that says which rank wanted what; none waits for
-//! ever. A rank that is killed, panics or leaves without [`Ranks::end`] takes the others with it, within
+//! they call different ones, or disagree on a size, each of them gets an error that says which rank wanted what; none waits
+//! for ever. A rank that is killed, panics or leaves without [`Ranks::end`] takes the others with it, within
 //! seconds. What is on the disk is then what rank 0 last renamed into place.
 
 #[cfg(feature = "mpi")]
@@ -110,7 +110,11 @@ impl Ranks {
     /// No such GPU, or a build without CUDA; for several ranks a build without the feature `nccl`. NCCL finds no way between
     /// the GPUs: `NCCL_DEBUG=WARN` in the environment makes it say more.
     pub fn on_gpu(&self) -> Result<Self> {
-        let number = self.local_rank()?;
+        let visible = std::env::var("CUDA_VISIBLE_DEVICES").ok();
+        // A launcher that gives every process its own GPU shows it no other.
+        let one = visible.is_some_and(|devices| !devices.is_empty() && !devices.contains(','));
+        let local = self.local_rank()?;
+        let number = if one { 0 } else { local };
         let device = Device::new_cuda(number).with_context(|| format!("GPU {number} of this machine"))?;
         let gpu = match &self.mpi {
             Some(mpi) if mpi.size() > 1 => Some(Arc::new(nccl::Gpu::new(mpi, &device)?)),
@@ -204,14 +208,25 @@ impl Ranks {
             return outcome;
         }
         let errors = match self.exchange(outcome.as_ref().err().map(|error| format!("{error:#}"))) {
-            // The others may be in the midst of something that this rank has given up.
-            Err(out_of_step) => return outcome.and(Err(out_of_step)),
+            // The others are in the midst of something that this rank has given up.
+            Err(error) => return outcome.and_then(|_| Err(error)).context(OutOfStep("this rank gives up".to_string())),
             Ok(errors) => errors,
         };
         match errors.into_iter().enumerate().find_map(|(rank, error)| Some((rank, error?))) {
             Some((rank, error)) => bail!("rank {rank}: {error}"),
             None => outcome,
         }
+    }
+
+    /// What rank 0 does while the others wait, and what it came to: of what lies on a disk one of them decides for all.
+    ///
+    /// # Errors
+    /// That of rank 0.
+    pub fn on_rank_0<T: Serialize + DeserializeOwned>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        // A list: in what is sent, an outcome without a value is no different from none.
+        let outcome = if self.rank() == 0 { work().map(|outcome| vec![outcome]) } else { Ok(Vec::new()) };
+        let outcomes = self.exchange(self.agree(outcome)?)?;
+        outcomes.into_iter().flatten().next().context("rank 0 has an outcome")
     }
 
     /// Waits until every rank is here.
@@ -232,6 +247,18 @@ impl Ranks {
         }
     }
 }
+
+/// In the chain of an error: the ranks are no longer at the same call, so none of them may go on to another.
+#[derive(Debug)]
+pub struct OutOfStep(String);
+
+impl std::fmt::Display for OutOfStep {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for OutOfStep {}
 
 impl std::fmt::Debug for Ranks {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {

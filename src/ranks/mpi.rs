@@ -12,7 +12,7 @@ use mpi::topology::SimpleCommunicator;
 use mpi::traits::{Communicator, CommunicatorCollectives, Equivalence};
 use mpi::{Count, Threading};
 
-use super::part;
+use super::{OutOfStep, part};
 
 /// Values of a mean that are under way at a time: 4 MiB, and as much for what comes in.
 const CHUNK: usize = 1 << 20;
@@ -253,12 +253,12 @@ impl Mpi {
         };
         let fits = |rank: usize| all[2 * rank] == all[0] && (!call.counts_agree() || all[2 * rank + 1] == all[1]);
         if let Some(rank) = (1..self.size).find(|&rank| !fits(rank)) {
-            anyhow::bail!(
-                "the ranks are out of step: rank 0 is at {}, rank {rank} at {}; they must run the same build with the \
-                 same arguments and files",
-                described(0),
-                described(rank)
-            );
+            let (first, other) = (described(0), described(rank));
+            return Err(OutOfStep(format!(
+                "the ranks are out of step: rank 0 is at {first}, rank {rank} at {other}; they must run the same build \
+                 with the same arguments and files"
+            ))
+            .into());
         }
         let counts: Vec<usize> = (0..self.size).map(|rank| all[2 * rank + 1] as usize).collect();
         act(&world, &counts)

@@ -114,9 +114,10 @@ impl Gpu {
         whole: &Shape,
     ) -> candle_core::Result<CudaStorage> {
         let row: usize = whole.dims()[1..].iter().product();
-        let communicator = self.meet(Call::Rows, whole.elem_count() * size_of::<T>())?;
+        // Before the ranks meet: one without memory must not leave the others in the midst of an exchange.
         // SAFETY: the parts of all ranks, which follow, are the whole.
         let mut all = unsafe { self.device.alloc::<T>(whole.elem_count())? };
+        let communicator = self.meet(Call::Rows, whole.elem_count() * size_of::<T>())?;
         // One broadcast a part: they may differ in length, which NCCL's all-gather does not allow.
         for root in 0..self.mpi.size() {
             let rows = part(whole.dims()[0], root, self.mpi.size());

@@ -166,6 +166,12 @@ impl Sampler<'_> {
         let mut going: Vec<Row> = (0..rows).map(|row| self.row(row)).collect();
         let mut responses: Vec<Response> = (0..rows).map(|_| Response { draws: Vec::new(), ended: false }).collect();
         let (start, mut drawn) = (Instant::now(), 0);
+        let cost = |models: [&Option<Box<dyn Contexts + '_>>; 2]| {
+            let mut cost = Cost::default();
+            models.into_iter().flatten().for_each(|contexts| cost += contexts.cost());
+            cost
+        };
+        let mut cost_when_done = None;
         for position in 0..self.max_response_tokens {
             let uniforms: Vec<f64> = going.iter_mut().map(|row| row.rng.random()).collect();
             let draws = self.draw_tokens(policy.as_deref(), target.as_deref(), &going, &uniforms)?;
@@ -190,7 +196,8 @@ impl Sampler<'_> {
             going.retain(|row| !responses[row.place].ended);
             let mut tokens: Vec<u32> = going.iter().map(|row| responses[row.place].draws[position].token).collect();
             if places.is_empty() {
-                // For the other ranks' sake: any row, and any token.
+                // For the other ranks' sake, and not charged: any row, and any token.
+                cost_when_done.get_or_insert_with(|| cost([&policy, &target]));
                 (places, tokens) = (vec![0], vec![0]);
             }
             let tokens: Vec<&[u32]> = tokens.chunks(1).collect();
@@ -199,8 +206,7 @@ impl Sampler<'_> {
                 contexts.feed(&tokens)?;
             }
         }
-        let mut cost = Cost::default();
-        [policy, target].into_iter().flatten().for_each(|contexts| cost += contexts.cost());
+        let cost = cost_when_done.unwrap_or_else(|| cost([&policy, &target]));
         Ok(Rollout { responses, cost })
     }
 

@@ -31,7 +31,7 @@ pub use drawn::TrainingReward;
 pub use evaluate::{Evaluation, evaluate};
 pub use gradient::Gradient;
 pub use prefix_values::{PrefixStepRow, PrefixTraining, TrainedValues, train_prefix_values};
-pub use run::{ALGORITHM, HeldOut, Models, Run, RunConfig, RunSpec, Trained};
+pub use run::{ALGORITHM, HeldOut, InStep, Models, Run, RunConfig, RunSpec, Trained};
 pub use schedule::Schedule;
 pub use sequences::{Sequences, numbers};
 pub use shaping::{KlControl, Shaping};

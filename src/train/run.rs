@@ -3,6 +3,7 @@
 //! A run that was killed goes on from its checkpoint and ends with the same rows and weights, for
 //! every random number is keyed by seed and step. A finished run is not run again.
 
+use std::fmt;
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
@@ -169,6 +170,16 @@ pub struct Run {
     ranks: Ranks,
 }
 
+/// In the chain of an error: the step in which a training failed. Other errors are of the disk or of how it was started.
+#[derive(Debug)]
+pub struct InStep(pub u64);
+
+impl fmt::Display for InStep {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "step {}", self.0)
+    }
+}
+
 /// How rank 0 finds a run's folder.
 #[derive(Clone, Copy, Serialize, Deserialize)]
 enum Found {
@@ -221,24 +232,13 @@ impl Run {
         let target = target_of(&self.spec.method, models);
         ensure!(self.spec.target == target, "{name}: the target is not the model of the spec");
         let mut lock = None;
-        let found = self.on_rank_0(|| self.find(&mut lock))?;
+        let found = self.ranks.on_rank_0(|| self.find(&mut lock))?;
         match found {
             Found::Done => progress.inc(self.spec.config.steps),
             Found::Taken => return Ok(Trained::Elsewhere),
             Found::Free => self.finish(task, models, progress).with_context(|| format!("run {name}"))?,
         }
         Ok(Trained::Here)
-    }
-
-    /// What rank 0 does while the others wait, and what it came to.
-    pub(crate) fn on_rank_0<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T>
-    where
-        T: Serialize + serde::de::DeserializeOwned,
-    {
-        // A list: in what is sent, an outcome without a value is no different from none.
-        let outcome = if self.ranks.rank() == 0 { work().map(|outcome| vec![outcome]) } else { Ok(Vec::new()) };
-        let outcomes = self.ranks.exchange(self.ranks.agree(outcome)?)?;
-        outcomes.into_iter().flatten().next().context("rank 0 has an outcome")
     }
 
     /// Takes the run's folder if it is free.
@@ -291,7 +291,7 @@ impl Run {
             let stand = (trainer.step_count(), trainer.spent());
             let evaluation = evaluate(task, &policy, &reference, held_out, *seed, stand, &self.ranks)?;
             if looks.add(evaluation.row.reward, evaluation.row.kl) && config.keep_best {
-                self.on_rank_0(|| checkpoint::save_best(&self.folder, &trainer.policy))?;
+                self.ranks.on_rank_0(|| checkpoint::save_best(&self.folder, &trainer.policy))?;
             }
             pending.evaluations.push(evaluation.row);
             pending.samples.extend(evaluation.samples);
@@ -301,7 +301,7 @@ impl Run {
         let mut looks = Looks::default();
         match from {
             0 => look(&trainer, &mut pending, &mut looks)?,
-            _ => looks = Looks::of(&self.folder.rows(Kind::Evaluations)?)?,
+            _ => looks = self.ranks.on_rank_0(|| Looks::of(&self.folder.rows(Kind::Evaluations)?))?,
         }
         let (mut warned, mut learned, mut drawn) = (false, 0, 0);
         let end = loop {
@@ -310,7 +310,7 @@ impl Run {
             }
             let step = trainer.step_count();
             // Inside the pool, so that its threads are not woken and waited for at every product.
-            let row = rayon::scope(|_| trainer.step()).with_context(|| format!("step {step}"))?;
+            let row = rayon::scope(|_| trainer.step()).context(InStep(step))?;
             // One step of a few samples says little of a share of 1%: what is accepted is judged over many.
             (learned, drawn) = (learned + row.learned, drawn + self.spec.config.step.samples(&self.spec.method) as i64);
             let few = row.acceptance.map(|_| drawn >= JUDGED && (learned as f64) < STARVED * drawn as f64);
@@ -326,8 +326,12 @@ impl Run {
                 look(&trainer, &mut pending, &mut looks)?;
             }
             if step.is_multiple_of(config.checkpoint_every) || self.end(&trainer, &looks).is_some() {
+                // Of processors that round differently each rank would train a policy of its own.
+                if self.ranks.size() > 1 {
+                    self.ranks.same("the trained policy", &trainer.params().digest()?)?;
+                }
                 let rows = std::mem::take(&mut pending);
-                self.on_rank_0(|| {
+                self.ranks.on_rank_0(|| {
                     rows.write(&self.folder, from, step)?;
                     checkpoint::save(&self.folder, &trainer)
                 })?;
@@ -336,9 +340,8 @@ impl Run {
         };
         progress.inc(config.steps - trainer.step_count());
         let weights = trainer.policy.digest()?;
-        self.ranks.same("the trained policy", &weights)?;
         let done = serde_json::json!({ "steps": trainer.step_count(), "end": end, "weights": weights });
-        self.on_rank_0(|| self.folder.write_text(DONE, &(done.to_string() + "\n")))
+        self.ranks.on_rank_0(|| self.folder.write_text(DONE, &(done.to_string() + "\n")))
     }
 
     /// The state of the last checkpoint, where there is one; rows that were written after it are removed.
@@ -348,7 +351,7 @@ impl Run {
             let found = format!("{} steps\n{}", trainer.step_count(), trainer.params().digest()?);
             self.ranks.same("the checkpoint", &found)?;
         }
-        self.on_rank_0(|| self.folder.remove_parts_after(trainer.step_count()))
+        self.ranks.on_rank_0(|| self.folder.remove_parts_after(trainer.step_count()))
     }
 
     /// Why the run ends here, if it does.
@@ -398,7 +401,7 @@ impl Run {
 }
 
 /// What the evaluations have found: a run that goes on must see what it saw before.
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 struct Looks {
     /// Of the last one.
     kl: f64,

@@ -113,7 +113,8 @@ impl StepConfig {
         let verifies = method.source.needs_target();
         ensure!(
             self.speculation.is_none() || verifies,
-            "{}: speculation has nothing to verify: the policy drafts, and the method draws from no mixture and no target;              leave `speculation` out of its step",
+            "{}: speculation has nothing to verify: the policy drafts, and the method draws from no mixture and no target; \
+             leave `speculation` out of its step",
             method.name
         );
         Ok(())
@@ -219,10 +220,10 @@ impl<'a> Trainer<'a> {
 
     /// The trainer as one rank of several: each draws and scores the responses to its part of the prompts and takes its part
     /// of the microbatches, all of them make the same step. Every draw is that of one process alone; sums over
-    /// microbatches are in another order.
+    /// microbatches are in another order, and of rewards that a target keeps each rank keeps its own.
     ///
     /// # Errors
-    /// Prompts or microbatches that do not divide over the ranks.
+    /// Microbatches that do not divide over the ranks.
     pub fn over(self, ranks: &Ranks) -> Result<Self> {
         let StepConfig { prompts, microbatches, .. } = self.config;
         ensure!(
@@ -303,6 +304,10 @@ impl<'a> Trainer<'a> {
     /// Rewards, and the log-probabilities that are not known yet.
     fn score(&self, batch: &mut Batch, policy: &Network) -> Result<()> {
         if batch.samples.is_empty() {
+            if self.reads_reference() && self.reference.is_spread() {
+                // All ranks read at the same time: one without a response reads a prompt, for nothing.
+                log_probs_under(self.reference, &[(&batch.prompts[0].tokens, &[0])])?;
+            }
             return Ok(());
         }
         let start = Instant::now();

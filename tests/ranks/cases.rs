@@ -26,6 +26,7 @@ pub fn run(case: &str, folder: &Path) {
         "ends-early" => end(&ranks, ranks.mean(&mut [1.0])),
         "train" => end(&ranks, train(&ranks, folder, None)),
         "train-killed" => end(&ranks, train(&ranks, folder, Some(13))),
+        "draw" => end(&ranks, runs::draw(&ranks)),
         // A run: which weights, and by which method.
         run if run.contains(' ') => {
             let (weights, method) = run.split_once(' ').unwrap();

@@ -8,11 +8,14 @@ use candle_core::Device;
 use polars::prelude::DataFrame;
 use qstar::experiment::World;
 use qstar::method::{Method, Source};
+use qstar::mixture::Rule;
 use qstar::models::{Config, LanguageModel, LlamaConfig, LoraConfig};
 use qstar::progress::Progress;
 use qstar::ranks::Ranks;
 use qstar::record::{Kind, RunFolder};
+use qstar::rollout::{Proposal, Response, Rollout, Sampler};
 use qstar::target::Expert;
+use qstar::tasks::Split;
 use qstar::tasks::micro::{MAX_PROMPT_TOKENS, MAX_RESPONSE_TOKENS, MicroWorld};
 use qstar::train::{Models, Run, RunConfig, RunSpec};
 
@@ -94,6 +97,38 @@ pub fn read(weights: &str, method: &str, runs: &Path) -> Result<Trained> {
     let [steps, evaluations, samples] =
         [Kind::Steps, Kind::Evaluations, Kind::Samples].map(|kind| run.folder.rows(kind));
     Ok(Trained { steps: steps?, evaluations: evaluations?, samples: samples?, weights })
+}
+
+/// Draws in step from weights that are spread, with so many tokens that end a response that ranks are done at different
+/// times; each gets and is charged what one process gets from whole weights.
+pub fn draw(ranks: &Ranks) -> Result<()> {
+    let (spread, whole) = (world(ranks, "spread")?, world(&Ranks::alone(), "spread")?);
+    let ends: Vec<u32> = (0..spread.models.initial.config.vocab_size() as u32).filter(|id| id % 4 == 0).collect();
+    let prompts: Vec<Vec<u32>> = (0..6).map(|i| spread.task.prompt(Split::Train, i).tokens).collect();
+    let mut waited = 0;
+    for step in 0..10 {
+        let draw = |world: &World, own: std::ops::Range<usize>, in_step| -> Result<_> {
+            let sampler = Sampler {
+                proposal: Proposal::Mixture(Rule::Q_STAR),
+                stop_tokens: &ends,
+                max_response_tokens: MAX_RESPONSE_TOKENS,
+                first_row: own.start as u64,
+                step,
+                in_step,
+                ..Sampler::default()
+            };
+            sampler.rollout(&world.models.initial.frozen()?, Some(&*world.models.target), &prompts[own], 1)
+        };
+        let own = ranks.part(prompts.len());
+        let (ours, alone) = (draw(&spread, own.clone(), Some(ranks))?, draw(&whole, own, None)?);
+        let tokens = |rollout: &Rollout| rollout.responses.iter().map(Response::tokens).collect::<Vec<_>>();
+        ensure!(tokens(&ours) == tokens(&alone), "other responses");
+        ensure!(ours.cost == alone.cost, "charged {:?}, not {:?}", ours.cost, alone.cost);
+        let lengths = ranks.exchange(tokens(&ours).iter().map(Vec::len).max().unwrap_or(0))?;
+        waited += usize::from(lengths.iter().any(|&length| length < lengths[0]) || lengths[0] < lengths[1]);
+    }
+    ensure!(waited > 5, "only {waited} times a rank was done before another");
+    Ok(())
 }
 
 /// The folder of the only run in a folder of runs, where it has begun.

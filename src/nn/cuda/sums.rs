@@ -1,6 +1,6 @@
 //! Sums over rows: gradients of biases, norms and tables. Every sum has one order, so its bits are always the same.
 
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::{DType, Device, Result, Shape, Tensor};
 
 use super::launch::{Arg, empty, launch, threads_for};
 use super::segments::Segments;
@@ -55,17 +55,17 @@ pub fn add_table_gradient(table: &Weight, ids: &Tensor, grad: &Tensor) -> Result
     }
 }
 
-/// `x[ids]`'s gradient: zeros of x's shape `[R, C]`, with every row of `grad` added to its own.
-pub fn scatter_rows(x: &Tensor, ids: &Tensor, grad: &Tensor) -> Result<Tensor> {
-    let sum = Tensor::zeros(x.shape(), DType::F32, x.device())?;
+/// The gradient of rows that `ids` selected from `[R, C]`: zeros of that shape, with every row of `grad` added to its own.
+pub fn scatter_rows(shape: &Shape, ids: &Tensor, grad: &Tensor) -> Result<Tensor> {
+    let sum = Tensor::zeros(shape, DType::F32, grad.device())?;
     add_rows(&sum, ids, grad)?;
-    sum.to_dtype(x.dtype())
+    sum.to_dtype(grad.dtype())
 }
 
 /// Adds row i of `rows` to row ids\[i\] of `to`, which is f32.
 fn add_rows(to: &Tensor, ids: &Tensor, rows: &Tensor) -> Result<()> {
     let (rows, width, device) = (rows.contiguous()?, rows_of(rows.shape()).1, rows.device());
-    // The ids go to the host and their order comes back: this is the last that a backward pass does.
+    // The ids go to the host and their order comes back.
     let segments = Segments::of(&ids.flatten_all()?.to_device(&Device::Cpu)?.to_vec1::<u32>()?);
     let on_gpu = |numbers: &[u32]| Tensor::from_slice(numbers, numbers.len(), device);
     let (order, pieces) = (on_gpu(&segments.order)?, on_gpu(&segments.pieces)?);
