@@ -75,6 +75,11 @@ impl Listed {
     }
 }
 
+/// The columns of the verdict, in two tables that fit a page.
+const VERDICT: [&str; 11] =
+    ["target", "setting", "hypothesis", "claim", "verdict", "statistic", "against", "value", "low", "high", "seeds"];
+const REASONS: [&str; 6] = ["target", "setting", "hypothesis", "verdict", "why", "rule"];
+
 fn comparison(mut page: Page, results: &Results, levels: &[(&str, f64)]) -> Result<Page> {
     let (evaluations, samples, steps) = (results.evaluations()?, results.samples()?, results.steps()?);
     let table = study::main_table(&evaluations, &samples, &steps, levels)?;
@@ -82,7 +87,8 @@ fn comparison(mut page: Page, results: &Results, levels: &[(&str, f64)]) -> Resu
     page = page
         .section("Verdict")
         .text("Without the noise of the gradient, which notebook 10 measures: H3 and H5 need it.")
-        .table("H1 to H5", &verdict)
+        .table("H1 to H5", &verdict.select(VERDICT)?)
+        .table("Why, and by which rule", &verdict.select(REASONS)?)
         .html(&study::in_words(&verdict, &table)?)?
         .table("The stages", &study::stages(&evaluations, &samples, &steps, levels, None)?)
         .section("The main comparison")

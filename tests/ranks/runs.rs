@@ -19,6 +19,8 @@ use qstar::tasks::Split;
 use qstar::tasks::micro::{MAX_PROMPT_TOKENS, MAX_RESPONSE_TOKENS, MicroWorld};
 use qstar::train::{Models, Run, RunConfig, RunSpec};
 
+use super::training;
+
 const CONFIG: &str = r#"
     steps = 20
     evaluate_every = 10
@@ -48,21 +50,14 @@ fn run(world: &World, ranks: &Ranks, method: &str, runs: &Path) -> Result<Run> {
     Ok(Run::new(runs, spec)?.over(ranks))
 }
 
-/// LLaMAs that have learned nothing, in the embedded world. GPT-2 has biases whose gradient is zero but for rounding, and AdamW
-/// would make steps of that rounding.
+/// Models that have learned nothing, in the embedded world.
 fn world(ranks: &Ranks, weights: &str) -> Result<World> {
     let task = MicroWorld::new()?;
     let config = LlamaConfig {
         vocab_size: task.vocab_size(),
         max_position_embeddings: MAX_PROMPT_TOKENS + MAX_RESPONSE_TOKENS,
-        hidden_size: 24,
-        intermediate_size: 40,
-        num_hidden_layers: 2,
-        num_attention_heads: 4,
-        num_key_value_heads: 2,
-        tie_word_embeddings: false,
         initializer_range: 0.1,
-        ..Default::default()
+        ..training::config()
     };
     let model = |seed| LanguageModel::new(Config::Llama(config.clone()), seed);
     let (initial, expert) = (model(1)?, model(2)?);

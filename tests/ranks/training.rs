@@ -92,8 +92,8 @@ fn mean_gradient(model: &LanguageModel, step: usize, ranks: &Ranks, microbatches
 
 /// LLaMA, for it has no biases. The gradient of GPT-2's bias of the keys is zero but for rounding, and AdamW would make
 /// steps of that rounding.
-fn model() -> Result<LanguageModel> {
-    let config = LlamaConfig {
+pub fn config() -> LlamaConfig {
+    LlamaConfig {
         vocab_size: 17,
         max_position_embeddings: 16,
         hidden_size: 24,
@@ -103,8 +103,11 @@ fn model() -> Result<LanguageModel> {
         num_key_value_heads: 2,
         tie_word_embeddings: false,
         ..Default::default()
-    };
-    LanguageModel::new(Config::Llama(config), 11)
+    }
+}
+
+fn model() -> Result<LanguageModel> {
+    LanguageModel::new(Config::Llama(config()), 11)
 }
 
 /// A walk over the vocabulary: the next token follows from the last one. Lengths differ, so the halves are padded differently.
